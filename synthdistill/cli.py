@@ -1,0 +1,330 @@
+"""The verbs. Options in, one call, what it came to; every decision is made below.
+
+    synthdistill run recipe.toml --set train.epochs=5
+
+Nothing heavy is imported up here: `--help` must cost no more than that of an empty program.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from synthdistill.errors import GateError, SynthdistillError, storage
+
+if TYPE_CHECKING:
+    from synthdistill.manifest import Manifest
+    from synthdistill.runs import Run
+    from synthdistill.stages.run import Job
+
+app = typer.Typer(
+    name="synthdistill",
+    help="Copy a teacher LLM's behaviour on your task into a small student you own.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Recipe = Annotated[Path, typer.Argument(help="The recipe, or the folder it lies in.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, as runs/triage/main, or a recipe (its run main).")]
+RunName = Annotated[str, typer.Option("--run", metavar="NAME", help="The run to work on.")]
+Set = Annotated[list[str], typer.Option("--set", metavar="A.B=VALUE", help="Override a key of the recipe; may be given again.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="At most N rows.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; ask and write nothing.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, everything else on stderr.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to write.")] = Path(),
+    template: Annotated[str, typer.Option("--template", metavar="NAME", help="Which example: triage.")] = "triage",
+    as_json: Json = False,
+) -> None:
+    """Write a recipe, a prompt template and rows that run as they are."""
+    from synthdistill import console
+    from synthdistill.ops import examples
+
+    written = examples.write(folder, template)
+    if as_json:
+        console.print_json({"folder": str(folder), "files": written})
+    else:
+        for name in written:
+            console.say(f"wrote {folder / name}")
+        console.say(f"next: synthdistill run {folder / 'recipe.toml'}")
+
+
+@app.command()
+def generate(
+    recipe: Recipe,
+    run: RunName = "main",
+    settings: Set = [],  # noqa: B006  typer copies it
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Prompts -> teacher completions."""
+    _stage("generate", recipe, run, settings, limit, dry_run, as_json, quiet)
+
+
+@app.command(name="filter")
+def filter_(
+    recipe: Recipe,
+    run: RunName = "main",
+    settings: Set = [],  # noqa: B006
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Completions -> examples and dropped rows, each with scores and a reason."""
+    _stage("filter", recipe, run, settings, limit, dry_run, as_json, quiet)
+
+
+@app.command()
+def train(
+    recipe: Recipe,
+    run: RunName = "main",
+    settings: Set = [],  # noqa: B006
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Examples -> student. --dry-run prints one row token by token with its mask."""
+    _stage("train", recipe, run, settings, limit, dry_run, as_json, quiet)
+
+
+@app.command(name="eval")
+def eval_(
+    recipe: Recipe,
+    run: RunName = "main",
+    settings: Set = [],  # noqa: B006
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Held-out prompts -> student, teacher and base side by side; report; gate (exit 4)."""
+    _stage("eval", recipe, run, settings, limit, dry_run, as_json, quiet)
+
+
+@app.command(name="run")
+def run_(
+    recipe: Recipe,
+    run: RunName = "main",
+    settings: Set = [],  # noqa: B006
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Every stage in sequence, each passed over when it is up to date."""
+    _whole(_job(recipe, run, settings, limit, quiet), dry_run, as_json)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where the demo's recipe and run go.")] = Path("demo"),
+    settings: Set = [],  # noqa: B006
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """The whole pipeline on the built-in teacher: no GPU, no key, no network, minutes."""
+    from synthdistill.ops import examples
+
+    if not (folder / "recipe.toml").exists():
+        examples.write(folder, "triage")
+    _whole(_job(folder, "main", settings, limit, quiet), dry_run, as_json)
+
+
+@app.command()
+def report(folder: RunFolder, run: RunName = "main", as_json: Json = False) -> None:
+    """Write a run's HTML report again and say where it is."""
+    from synthdistill import console
+    from synthdistill.report import page
+
+    path = page.write(_find(folder, run))
+    if as_json:
+        console.print_json({"report": str(path)})
+    else:
+        console.say(str(path))
+
+
+@app.command()
+def show(
+    folder: RunFolder,
+    stage: Annotated[str, typer.Argument(metavar="[STAGE]", help="generate, filter, train or eval.")] = "filter",
+    run: RunName = "main",
+    dropped: Annotated[bool, typer.Option("--dropped", help="The rows that were left out, with their reasons.")] = False,
+    reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Dropped rows whose reason begins so.")] = None,
+    limit: Limit = 10,
+    as_json: Json = False,
+) -> None:
+    """Look at a stage's rows in the terminal."""
+    from synthdistill import console
+    from synthdistill.ops import rows
+
+    found = rows.look(_find(folder, run), stage, dropped=dropped or reason is not None, reason=reason, limit=limit)
+    if as_json:
+        console.print_json(found.as_dict())
+    else:
+        console.table(found.title, found.columns, found.cells)
+
+
+@app.command(name="try")
+def try_(
+    folder: RunFolder,
+    message: Annotated[str | None, typer.Argument(help="What to ask; read from stdin where it is left out.")] = None,
+    run: RunName = "main",
+    teacher: Annotated[bool, typer.Option("--teacher", help="Ask the teacher as well.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Ask the student something: its answer, its confidence, the time it took."""
+    from synthdistill import console
+    from synthdistill.ops import trial
+
+    text = message if message is not None else sys.stdin.read().rstrip("\n")
+    answers = trial.ask(_find(folder, run), text, teacher=teacher)
+    if as_json:
+        console.print_json(answers)
+    for who, answer in {} if as_json else answers.items():
+        sure = "" if answer["confidence"] is None else f"{answer['confidence']:.0%} confident, "
+        console.say(f"{who}: {answer['text']}")
+        console.say(f"    {sure}{answer['seconds'] * 1000:.0f} ms, {answer['tokens']} tokens, {answer['finish']}")
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """What this machine can do, and what to install."""
+    from synthdistill import console
+    from synthdistill.ops import doctor as examined
+
+    findings = examined.examine()
+    if as_json:
+        console.print_json({"findings": [finding.as_dict() for finding in findings]})
+    else:
+        console.table(
+            "", ["", "what", "found", "next"], [[finding.mark, finding.name, finding.found, finding.hint] for finding in findings]
+        )
+    if any(finding.mark == "bad" for finding in findings):
+        raise typer.Exit(3)
+
+
+def main() -> None:
+    """The program: one place that prints errors and sets the exit code."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    try:
+        with storage():
+            app()
+    except SynthdistillError as error:
+        from synthdistill import console
+
+        console.complain(error)
+        sys.exit(error.code)
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; the same command goes on from there\n")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _job(recipe: Path, run: str, settings: list[str], limit: int | None, quiet: bool) -> "Job":
+    from synthdistill import console
+    from synthdistill import recipe as recipes
+    from synthdistill.stages.run import Job
+
+    path = recipes.find(recipe)
+    read = recipes.load(path, settings)
+    return Job(read, read.place(path, run), console.progress_for(quiet), limit)
+
+
+def _find(folder: Path, run: str) -> "Run":
+    """The run that an argument means: its folder, or a recipe."""
+    from synthdistill import recipe as recipes
+    from synthdistill.runs import Run
+
+    if folder.suffix == ".toml" or ((folder / "recipe.toml").exists() and not (folder / "place.json").exists()):
+        path = recipes.find(folder)
+        return Run.find(recipes.load(path).place(path, run).folder)
+    return Run.find(folder)
+
+
+def _stage(stage: str, recipe: Path, run: str, settings: list[str], limit: int | None, dry_run: bool, as_json: bool, quiet: bool) -> None:
+    from synthdistill import console
+    from synthdistill.stages.run import one
+
+    job = _job(recipe, run, settings, limit, quiet or as_json)
+    if dry_run:
+        _planned(job, [stage], as_json)
+        return
+    manifest = one(job, stage)
+    if stage == "eval":
+        _judged(job, {stage: manifest}, as_json)
+    elif as_json:
+        console.print_json(_summary(job, {stage: manifest}))
+    else:
+        console.say(console.stage_line(stage, manifest))
+
+
+def _whole(job: "Job", dry_run: bool, as_json: bool) -> None:
+    from synthdistill import console
+    from synthdistill.stages.run import STAGES, run
+
+    if dry_run:
+        _planned(job, list(STAGES), as_json)
+        return
+    manifests = run(job, told=lambda stage, manifest: None if as_json else console.say(console.stage_line(stage, manifest)))
+    _judged(job, manifests, as_json, tell_stages=False)
+
+
+def _planned(job: "Job", stages: list[str], as_json: bool) -> None:
+    from synthdistill import console
+    from synthdistill.stages.run import plan
+
+    planned = plan(job, stages)
+    row = planned.get("train", {}).pop("row", None) if not as_json else None
+    if as_json:
+        console.print_json({"run": str(job.place.folder), "plan": planned})
+        return
+    console.tree(planned)
+    if row:
+        cells = [[str(token["id"]), repr(token["token"])[1:-1], "trained" if token["trained"] else ""] for token in row]
+        console.table("one row, token by token", ["id", "token", "loss"], cells)
+
+
+def _judged(job: "Job", manifests: dict[str, "Manifest"], as_json: bool, *, tell_stages: bool = True) -> None:
+    """After eval: the report, the verdict, and exit 4 where the gate was not passed."""
+    from synthdistill import console
+    from synthdistill.report import page
+
+    evaluated = manifests["eval"]
+    path = page.write(job.place)
+    if as_json:
+        console.print_json(_summary(job, manifests) | evaluated.results | {"report": str(path)})
+    else:
+        if tell_stages:
+            console.say(console.stage_line("eval", evaluated))
+        console.say("")
+        console.say(page.verdict(job.place))
+        console.say(f"report: {path}")
+    if not evaluated.results["gate"]["passed"]:
+        failed = [check["name"] for check in evaluated.results["gate"]["checks"] if not check["passed"]]
+        raise GateError(f"the gate was not passed: {', '.join(failed)}", f"The report says where the student falls short: {path}")
+
+
+def _summary(job: "Job", manifests: dict[str, "Manifest"]) -> dict[str, Any]:
+    return {
+        "run": str(job.place.folder),
+        "stages": {
+            name: {"up_to_date": found.up_to_date, "counts": found.counts.model_dump(), "seconds": found.seconds}
+            for name, found in manifests.items()
+        },
+    }

@@ -1,0 +1,135 @@
+"""All that a person sees in a terminal: progress on stderr, results on stdout, errors in one line.
+
+progress = progress_for(quiet=False)
+with progress.task("generate", total=9000) as advance: ...
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+from rich.text import Text
+
+from synthdistill.errors import SynthdistillError
+from synthdistill.manifest import Manifest
+from synthdistill.progress import Advance, Progress, Silent
+
+EVERY_S = 10.0
+"""Without a terminal, a line about a step this often."""
+
+
+class Terminal:
+    """Bars with rate and time left; where stderr is no terminal, a plain line now and then."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+
+    @contextmanager
+    def task(self, name: str, total: int | None, done: int = 0) -> Iterator[Advance]:
+        """A bar, or lines. Rows that were there before (`done`) do not count for the rate."""
+        with self._bar(name, total, done) if self._console.is_terminal else self._lines(name, total, done) as advance:
+            yield advance
+
+    def note(self, line: str) -> None:
+        """One line on stderr."""
+        self._console.print(f"  {escape(line)}", highlight=False)
+
+    @contextmanager
+    def _bar(self, name: str, total: int | None, done: int) -> Iterator[Advance]:
+        columns = (
+            TextColumn("{task.description:<9}"),
+            BarColumn(20),
+            TaskProgressColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+        )
+        with Bars(*columns, TimeRemainingColumn(compact=True), console=self._console, transient=True) as bars:
+            bar = bars.add_task(name, total=total, completed=done, rate="")
+            started, count = time.monotonic(), 0
+
+            def advance(rows: int) -> None:
+                nonlocal count
+                count += rows
+                bars.update(bar, advance=rows, rate=f"{count / max(time.monotonic() - started, 1e-3):.0f}/s")
+
+            yield advance
+
+    @contextmanager
+    def _lines(self, name: str, total: int | None, done: int) -> Iterator[Advance]:
+        started, told, count = time.monotonic(), time.monotonic(), 0
+
+        def advance(rows: int) -> None:
+            nonlocal told, count
+            count += rows
+            now = time.monotonic()
+            if now - told >= EVERY_S:
+                told = now
+                rate = count / (now - started)
+                left = f", {(total - done - count) / rate:.0f} s left" if total and rate else ""
+                self._console.print(f"{name}: {done + count} of {total or '?'}, {rate:.1f}/s{left}", highlight=False, soft_wrap=True)
+
+        yield advance
+
+
+def progress_for(quiet: bool) -> Progress:
+    """What the stages report to."""
+    return Silent() if quiet else Terminal()
+
+
+def say(line: str) -> None:
+    """One line of a result."""
+    Console().print(escape(line), highlight=False, soft_wrap=True)
+
+
+def complain(error: SynthdistillError) -> None:
+    """An error, on one line of stderr."""
+    line = " ".join(str(error).split())
+    Console(stderr=True).print(Text.assemble(("error: ", "bold red"), line), highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on stdout."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.flush()
+
+
+def stage_line(stage: str, manifest: Manifest) -> str:
+    """What a stage came to: rows in and out, what was dropped, seconds."""
+    if manifest.up_to_date:
+        return f"{stage:<9} up to date"
+    counts = manifest.counts
+    lost = [f"{count} {reason}" for reason, count in {**counts.dropped, **counts.failed}.items()]
+    parts = [f"{stage:<9} {counts.written} of {counts.read}"]
+    parts += [f"out: {', '.join(lost)}"] if lost else []
+    parts += [f"{counts.more['taken_over']} taken over"] if counts.more.get("taken_over") else []
+    parts += [f"${manifest.cost_usd:.2f}"] if manifest.cost_usd is not None else []
+    return "; ".join([*parts, f"{manifest.seconds:.0f} s"])
+
+
+def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """A table on stdout; cells are text, never markup."""
+    drawn = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        drawn.add_column(escape(column), overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(cell) for cell in row))
+    Console().print(drawn)
+
+
+def tree(value: Mapping[str, Any], indent: int = 0) -> None:
+    """Nested settings or figures, a key a line."""
+    for key, item in value.items():
+        if isinstance(item, Mapping) and item:
+            say(f"{'  ' * indent}{key}")
+            tree(item, indent + 1)
+        else:
+            shown = ", ".join(map(str, item)) if isinstance(item, list) else item
+            say(f"{'  ' * indent}{key}: {'-' if shown is None else shown}")

@@ -1,0 +1,113 @@
+"""Every error that a person is meant to read. The command line catches the base class once and prints one line.
+
+    SynthdistillError            exit 1   something failed
+    ├── RecipeError              exit 2   the recipe, an option or an input file is wrong
+    │   └── ChangedError         exit 2   the run was made by another recipe
+    ├── MissingError             exit 3   no GPU, no key, no server, an extra that is not installed
+    │   └── StorageError         exit 3   the disk is full or the folder cannot be written
+    ├── UnfinishedError          exit 1   a folder without its manifest was about to be read
+    ├── SamplerError             exit 1   a model cannot answer at all (one row that fails is a `Failure`, not an error)
+    ├── GateError                exit 4   the student did not pass its gate
+    └── LockedError              exit 75  another process holds the run
+
+A message says what was given and what was expected; `hint` says what to type next.
+"""
+
+import errno
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class SynthdistillError(Exception):
+    """Base of all of them. `code` is the exit code of the command that raised it."""
+
+    code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)  # both in args, so that it can be pickled across processes
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}. {self.hint}" if self.hint else self.message
+
+
+class RecipeError(SynthdistillError):
+    """What the user wrote is wrong: a recipe, an option, a template or a source file."""
+
+    code = 2
+
+
+class ChangedError(RecipeError):
+    """The run on disk was started with other settings."""
+
+
+class MissingError(SynthdistillError):
+    """The machine lacks something: a key, a server, a GPU, an installed extra."""
+
+    code = 3
+
+
+class StorageError(MissingError):
+    """The disk is full, or the folder cannot be written."""
+
+
+class UnfinishedError(SynthdistillError):
+    """A stage folder without a manifest: its stage has not ended."""
+
+
+class SamplerError(SynthdistillError):
+    """The model behind a sampler cannot answer any more."""
+
+
+class GateError(SynthdistillError):
+    """The student was measured and did not pass the gate."""
+
+    code = 4
+
+
+class LockedError(SynthdistillError):
+    """Another process works on this run."""
+
+    code = 75
+
+
+_STORAGE = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.EFBIG: "the file would be larger than the system allows",
+    errno.ENOTDIR: "a part of the path is a file, not a folder",
+}
+
+
+@contextmanager
+def storage(path: Path | None = None) -> Iterator[None]:
+    """Translate what the system says about a file into a `StorageError`.
+
+    Raises:
+        StorageError: for a full disk, a quota, a read-only folder.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = _STORAGE.get(error.errno or 0)
+        if reason is None:
+            raise
+        hint = "Free some space, or set another [run] folder; what is on disk is kept, the same command goes on from there"
+        where = error.filename or path or "a file"
+        raise StorageError(f"cannot write {where}: {reason}" if path else f"{where}: {reason}", hint) from error
+
+
+def require(package: str, extra: str, purpose: str) -> None:
+    """Say which extra to install when `package` is absent; called at the door of each heavy library.
+
+    Raises:
+        MissingError: the package cannot be found.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise MissingError(f"{purpose} needs the package {package}, which is not installed", f"pip install 'synthdistill[{extra}]'")

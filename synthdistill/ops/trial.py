@@ -1,0 +1,50 @@
+"""One message to a run's student, and on request to its teacher.
+
+ask(run, "where is my parcel 48213?", teacher=True)
+"""
+
+import time
+from typing import Any
+
+from synthdistill import prompts, recipe
+from synthdistill.manifest import sealed
+from synthdistill.records import Completion, Failure, Prompt
+from synthdistill.runs import Run
+from synthdistill.samplers import identify, open_sampler
+from synthdistill.samplers.base import Model, Request, Sampler, TransformersModel, Workload, completion_id
+from synthdistill.samplers.transformers import TransformersSampler
+
+
+def ask(place: Run, text: str, *, teacher: bool = False) -> dict[str, dict[str, Any]]:
+    """What each answers: text, confidence (geometric mean probability of the answer's tokens, null for a teacher elsewhere),
+    seconds (without loading), tokens, finish.
+
+    Raises:
+        UnfinishedError: the run has no student yet.
+        SynthdistillError: any of its kinds, from opening the models.
+    """
+    sealed(place, "train")
+    read = recipe.load(place.folder / "recipe.resolved.toml")
+    workload = Workload(1, read.run.timeout_s)
+    student = TransformersModel(kind="transformers", model=str(place.stage("train") / "student"))
+    asked: list[tuple[str, Model, Prompt]] = [
+        ("student", student, prompts.of_text(read.prompts, place.base, text, student_template=read.train.template))
+    ]
+    if teacher:
+        asked.append(("teacher", read.teacher, prompts.of_text(read.prompts, place.base, text)))
+    found = {}
+    for who, model, prompt in asked:
+        request = Request(completion_id(prompt, identify(model, place.base), read.eval.sampling, 0), prompt, 0, read.eval.sampling)
+        with open_sampler(model, place.base, workload) as sampler:
+            found[who] = _answer(sampler, request)
+    return found
+
+
+def _answer(sampler: Sampler, request: Request) -> dict[str, Any]:
+    started = time.monotonic()
+    answer: Completion | Failure = next(iter(sampler.sample([request])))
+    seconds = time.monotonic() - started
+    if isinstance(answer, Failure):
+        return {"text": answer.message, "confidence": None, "seconds": seconds, "tokens": 0, "finish": answer.kind}
+    sure = sampler.confidence(request, answer) if isinstance(sampler, TransformersSampler) else None
+    return {"text": answer.text, "confidence": sure, "seconds": seconds, "tokens": answer.usage.output, "finish": answer.finish}

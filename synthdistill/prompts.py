@@ -1,0 +1,332 @@
+"""From a user's rows to prompts: the template, the ids, the split.
+
+    loaded = load(config, base=recipe_folder)
+    loaded.prompts[0].messages
+
+A template is Jinja in a sandbox. Lines `--- system ---`, `--- user ---` and `--- assistant ---` begin its turns; it is cut at them
+before it is rendered, so that no row can open a turn of its own. The split looks at the normalised text of the columns that the
+template reads, or at `group`: not at ids, timestamps or the template's own words.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from pydantic import Field
+
+from synthdistill.errors import RecipeError
+from synthdistill.manifest import file_hash
+from synthdistill.records import Dropped, Message, Prompt, Split, digest
+from synthdistill.settings import Settings
+from synthdistill.sources import Row, read_rows, source_files
+from synthdistill.text import normalise, share_of
+
+LIBRARY = Path(__file__).parent / "library"
+_TURN = re.compile(r"^--- (system|user|assistant) ---[ \t]*$", re.MULTILINE)
+_ROLES = ("system", "user", "assistant", "tool", "developer")
+_RANK: dict[Split, int] = {"held_out": 0, "validation": 1, "train": 2}
+
+
+class Config(Settings):
+    """`[prompts]`"""
+
+    source: str
+    id: str | None = None
+    template: str | None = None
+    reference: str | None = None
+    slices: list[str] = []
+    group: str | None = None
+    held_out: float | str = 0.1
+    validation: float = Field(0.05, ge=0, lt=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a source came to. `rows` = rows of all prompts + dropped ones."""
+
+    prompts: list[Prompt]
+    """Sorted by id."""
+    dropped: list[Dropped]
+    rows: int
+    merged: int
+    """Rows whose content another row had already."""
+
+
+class Template:
+    """A prompt template, cut into turns.
+
+    Raises:
+        RecipeError: it cannot be read or is no Jinja.
+    """
+
+    def __init__(self, path: Path) -> None:
+        from jinja2 import StrictUndefined, TemplateSyntaxError, meta
+        from jinja2.sandbox import SandboxedEnvironment
+
+        self.path = path
+        try:
+            source = path.read_text(encoding="utf-8")
+        except FileNotFoundError as error:
+            raise RecipeError(f"no such template: {path}", "Give a path relative to the recipe's folder") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"template {path} cannot be read: {error}", "Give a UTF-8 text file") from error
+        environment = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+        try:
+            turns = _turns(source, path)
+            self._turns = [(role, environment.from_string(text)) for role, text in turns]
+            self.columns = tuple(sorted(set().union(*(meta.find_undeclared_variables(environment.parse(text)) for _, text in turns))))
+        except TemplateSyntaxError as error:
+            raise RecipeError(f"template {path} is not Jinja: {error.message} (line {error.lineno} of its turn)", "Mend it") from error
+
+    def render(self, row: Row) -> list[Message]:
+        """The messages of a row; a null is rendered as nothing.
+
+        Raises:
+            RecipeError: the template reads a column that the row has not, or fails on it.
+        """
+        for column in self.columns:
+            if column not in row.values:
+                have = ", ".join(sorted(row.values)) or "none"
+                raise RecipeError(
+                    f"template {self.path} reads {column!r}, which {row.place} has not; its columns: {have}",
+                    "Mend the template's column name",
+                )
+        values = {column: "" if row.values[column] is None else row.values[column] for column in self.columns}
+        try:
+            return [{"role": role, "content": turn.render(values)} for role, turn in self._turns]
+        except Exception as error:  # a user's template may raise anything at all
+            raise RecipeError(f"template {self.path} fails on {row.place}: {error}", "Mend the template") from error
+
+
+def template_path(name: str, base: Path) -> Path:
+    """The file of a template: relative to the recipe, or `library:systems/triage.md` for one that comes with the package."""
+    return LIBRARY / name.removeprefix("library:") if name.startswith("library:") else base / name
+
+
+def load(config: Config, base: Path, *, limit: int | None = None) -> Loaded:
+    """Read the sources of a recipe. Rows with the same content become one prompt that keeps all their ids.
+
+    `limit` keeps the first prompts by id, of each split.
+
+    Raises:
+        RecipeError: a file, a line, a template or an id is wrong.
+    """
+    template = Template(template_path(config.template, base)) if config.template else None
+    found = _Collection(config)
+    if isinstance(config.held_out, str):
+        for row in read_rows(base / config.held_out, "[prompts] held_out"):
+            found.add(row, template, given="held_out")
+        found.reserve()
+    for row in read_rows(base / config.source):
+        found.add(row, template)
+    prompts = sorted(found.prompts.values(), key=lambda prompt: prompt.id)
+    if not prompts:
+        raise RecipeError(f"[prompts] source: every row of {base / config.source} is empty", "Give rows with text")
+    if limit is not None:
+        prompts = [prompt for split in _RANK for prompt in [p for p in prompts if p.split == split][:limit]]
+        prompts.sort(key=lambda prompt: prompt.id)
+    return Loaded(prompts, found.dropped, found.rows, found.merged)
+
+
+def files(config: Config, base: Path) -> dict[str, str]:
+    """SHA-256 of every file that the prompts come from, by its path in the recipe.
+
+    Raises:
+        RecipeError: one is not there.
+    """
+    found = {}
+    for name, key in ((config.source, "[prompts] source"), (config.held_out, "[prompts] held_out")):
+        if isinstance(name, str):
+            each = hashlib.sha256()
+            for path in source_files(base / name, key):
+                each.update(file_hash(path).encode())
+            found[name] = each.hexdigest()
+    if config.template:
+        path = template_path(config.template, base)
+        if not path.is_file():
+            raise RecipeError(f"[prompts] template: no such file: {path}", "Give a path relative to the recipe's folder")
+        found[config.template] = file_hash(path)
+    return found
+
+
+def messages_for(config: Config, base: Path, template: Path) -> dict[str, list[Message]]:
+    """What another template (the student's) makes of the same rows: prompt id -> messages.
+
+    Raises:
+        RecipeError: as `load`, for this template.
+    """
+    teacher = Template(template_path(config.template, base)) if config.template else None
+    student = Template(template)
+    found: dict[str, list[Message]] = {}
+    names = [config.source] + ([config.held_out] if isinstance(config.held_out, str) else [])
+    for name in names:
+        for row in read_rows(base / name):
+            messages, tools, _ = _content(row, teacher)
+            found.setdefault(digest(messages, tools), student.render(row))
+    return found
+
+
+def of_text(config: Config, base: Path, text: str, *, student_template: str | None = None) -> Prompt:
+    """The prompt of a message typed by a person. A template with several columns wants a JSON object of them.
+
+    Raises:
+        RecipeError: the template reads several columns and the text is no such object.
+    """
+    path = student_template or config.template
+    if path is None:
+        messages = [{"role": "user", "content": text}]
+        return Prompt(digest(messages, None), [], messages, text, "held_out")
+    template = Template(template_path(path, base))
+    if len(template.columns) == 1:
+        values: Any = {template.columns[0]: text}
+    else:
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError:
+            values = None
+        if not isinstance(values, dict):
+            raise RecipeError(
+                f"template {path} reads {', '.join(template.columns)}, given was a text", "Give a JSON object of these columns"
+            )
+    messages = template.render(Row(values, "the message"))
+    return Prompt(digest(messages, None), [], messages, text, "held_out")
+
+
+@dataclass(slots=True)
+class _Collection:
+    """Prompts by id, as rows come in."""
+
+    config: Config
+    prompts: dict[str, Prompt] = field(default_factory=dict)
+    dropped: list[Dropped] = field(default_factory=list)
+    rows: int = 0
+    merged: int = 0
+    reserved: set[str] = field(default_factory=set)
+    by_source_id: dict[str, str] = field(default_factory=dict)
+
+    def add(self, row: Row, template: Template | None, *, given: Split | None = None) -> None:
+        self.rows += 1
+        source_id = self._source_id(row)
+        messages, tools, text = _content(row, template)
+        if not text.strip():
+            self.dropped.append(Dropped(source_id, "generate", "empty", [], source_ids=[source_id]))
+            return
+        identifier = digest(messages, tools)
+        before = self.by_source_id.setdefault(source_id, identifier)
+        if before != identifier:
+            raise RecipeError(
+                f"the id {source_id!r} stands for two different contents, the second at {row.place}", "Give each content its own id"
+            )
+        group = _optional(row, self.config.group, "group")
+        prompt = Prompt(
+            id=identifier,
+            source_ids=[source_id],
+            messages=messages,
+            text=text,
+            split=given or self._split(group, text),
+            tools=tools,
+            reference=_optional(row, self.config.reference, "reference"),
+            group=group,
+            metadata={name: _optional(row, name, "slices") for name in self.config.slices},
+        )
+        self.prompts[identifier] = self._merge(self.prompts[identifier], prompt) if identifier in self.prompts else prompt
+
+    def reserve(self) -> None:
+        """Keep rows and groups of the held-out file out of the other splits."""
+        self.reserved = {_split_key(prompt.group, prompt.text) for prompt in self.prompts.values()}
+
+    def _source_id(self, row: Row) -> str:
+        column = self.config.id or ("id" if "id" in row.values else None)
+        return row.place if column is None else str(_column(row, column, "id"))
+
+    def _split(self, group: str | None, text: str) -> Split:
+        key = _split_key(group, text)
+        if key in self.reserved:
+            return "held_out"
+        place = share_of(key)
+        if isinstance(self.config.held_out, float) and place < self.config.held_out:
+            return "held_out"
+        return "validation" if place >= 1 - self.config.validation else "train"
+
+    def _merge(self, old: Prompt, new: Prompt) -> Prompt:
+        self.merged += 1
+        first = min(old, new, key=lambda prompt: _RANK[prompt.split])
+        known = [name for name in (old.reference, new.reference) if name is not None]
+        if len(set(known)) > 1:
+            self.dropped.append(
+                Dropped(new.source_ids[0], "generate", "reference_conflict", [], kept_instead=old.source_ids[0], source_ids=new.source_ids)
+            )
+            self.merged -= 1
+            return replace(old, split=first.split, group=first.group)
+        ids = old.source_ids if new.source_ids[0] in old.source_ids else [*old.source_ids, *new.source_ids]
+        return replace(old, source_ids=ids, split=first.split, group=first.group, reference=known[0] if known else None)
+
+
+def _turns(source: str, path: Path) -> list[tuple[str, str]]:
+    cuts = list(_TURN.finditer(source))
+    if not cuts:
+        return [("user", source.strip("\n"))]
+    if source[: cuts[0].start()].strip():
+        raise RecipeError(f"template {path} has text before its first turn", "Begin it with a line --- system --- or --- user ---")
+    ends = [cut.start() for cut in cuts[1:]] + [len(source)]
+    return [(cut[1], source[cut.end() : end].strip("\n")) for cut, end in zip(cuts, ends, strict=True)]
+
+
+def _content(row: Row, template: Template | None) -> tuple[list[Message], list[dict[str, Any]] | None, str]:
+    """Messages, tools, and the row's own text."""
+    if template is not None:
+        text = "\n".join(_text(row.values.get(column)) for column in template.columns)
+        return template.render(row), None, text
+    messages = row.values.get("messages")
+    if isinstance(messages, str):
+        messages = _json(messages)
+    if not _are_messages(messages):
+        raise RecipeError(f"{row.place} has no `messages` in OpenAI form, and [prompts] has no template", 'Add template = "prompts/....md"')
+    tools = row.values.get("tools")
+    own = [_text(message.get("content")) for message in messages if message["role"] != "system"]
+    return messages, _json(tools) if isinstance(tools, str) else tools, "\n".join(own)
+
+
+def _are_messages(value: Any) -> TypeGuard[list[Message]]:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) and item.get("role") in _ROLES for item in value)
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return None
+
+
+def _optional(row: Row, column: str | None, key: str) -> str | None:
+    value = None if column is None else _column(row, column, key)
+    return None if value is None else _text(value)
+
+
+def _column(row: Row, column: str, key: str) -> Any:
+    if column not in row.values:
+        raise RecipeError(
+            f"[prompts] {key} names the column {column!r}, which {row.place} has not; its columns: {', '.join(sorted(row.values))}",
+            "Mend the recipe",
+        )
+    return row.values[column]
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+def _split_key(group: str | None, text: str) -> str:
+    return f"group\0{group}" if group is not None else f"text\0{normalise(text)}"
+
+
+def by_split(prompts: list[Prompt]) -> Iterator[tuple[Split, list[Prompt]]]:
+    """The prompts of each split, in order of id."""
+    for split in _RANK:
+        yield split, [prompt for prompt in prompts if prompt.split == split]

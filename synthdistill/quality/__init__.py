@@ -1,0 +1,1 @@
+"""Judgements of rows: each is a plain function that keeps a row or gives a reason."""

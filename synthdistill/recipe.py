@@ -1,0 +1,215 @@
+"""A recipe: one TOML file, `--set` over it, checked once. `docs/recipe.md` lists every key.
+
+recipe = load(Path("recipe.toml"), ["train.epochs=5"])
+recipe.train.epochs
+"""
+
+import difflib
+import json
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from synthdistill import prompts as prompts_room
+from synthdistill.errors import RecipeError
+from synthdistill.runs import Run
+from synthdistill.samplers.base import Model, Workload
+from synthdistill.settings import Settings, how
+from synthdistill.stages import eval as eval_stage
+from synthdistill.stages import filter as filter_stage
+from synthdistill.stages import generate as generate_stage
+from synthdistill.stages import train as train_stage
+
+
+class Place(Settings):
+    """`[run]`: how the work is done, never what comes out."""
+
+    folder: str = how("runs")
+    concurrency: Literal["auto"] | int = how("auto")
+    timeout_s: float = how(600.0, gt=0)
+    shards: int = how(16, ge=1, le=4096)
+
+
+class Recipe(Settings):
+    """The whole file."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    prompts: prompts_room.Config
+    teacher: Model
+    generate: generate_stage.Config = generate_stage.Config()
+    filter: filter_stage.Config = filter_stage.Config()
+    train: train_stage.Config
+    eval: eval_stage.Config = eval_stage.Config()
+    gate: eval_stage.Gate = how(eval_stage.Gate())
+    run: Place = how(Place())
+
+    @model_validator(mode="after")
+    def _needs_gold(self) -> Self:
+        wants = [f"[filter] verify = {self.filter.verify}"] if "reference" in self.filter.verify else []
+        wants += ["[train] gold = true"] if self.train.gold else []
+        if wants and self.prompts.reference is None:
+            raise ValueError(f"{wants[0]} needs the gold answers: set [prompts] reference to their column")
+        return self
+
+    @property
+    def workload(self) -> Workload:
+        """The part of `[run]` that a sampler sees."""
+        return Workload(None if self.run.concurrency == "auto" else self.run.concurrency, self.run.timeout_s)
+
+    def place(self, path: Path, run: str) -> Run:
+        """Where a run of this recipe lies.
+
+        Raises:
+            RecipeError: the run's name is no plain folder name.
+        """
+        if not run or run.startswith(".") or "/" in run or run == "current":
+            raise RecipeError(f"--run {run!r} is no name for a folder", "Use letters, digits, dots and dashes")
+        base = path.resolve().parent
+        return Run(base / Path(self.run.folder).expanduser() / self.name / run, base, str(path))
+
+
+def load(path: Path, overrides: list[str] | None = None) -> Recipe:
+    """Read and check a recipe.
+
+    Raises:
+        RecipeError: no such file, bad TOML, an unknown key (the nearest is named), a wrong type, a bad `--set`.
+    """
+    values = read_toml(path)
+    for override in overrides or []:
+        _apply(values, override)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise _explained(error, path) from error
+
+
+def find(path: Path) -> Path:
+    """The recipe that a path means: the file, or `recipe.toml` in a folder."""
+    return path / "recipe.toml" if path.is_dir() else path
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        RecipeError: it is not there, not UTF-8 or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RecipeError(f"no such recipe: {path}", "Write one with: synthdistill init") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path} is not UTF-8", "Save it as UTF-8") from error
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror}", "Give a recipe file") from error
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path} is not TOML: {error}", "Mend that line") from error
+
+
+def to_toml(recipe: Recipe) -> str:
+    """The resolved recipe, every default written out, as TOML."""
+    values = recipe.model_dump(mode="json", exclude_none=True)
+    plain = {key: value for key, value in values.items() if not isinstance(value, dict)}
+    lines = [f"{key} = {_toml(value)}" for key, value in plain.items()]
+    for table, content in values.items():
+        if isinstance(content, dict):
+            lines += ["", f"[{table}]", *(f"{key} = {_toml(value)}" for key, value in content.items())]
+    return "\n".join(lines) + "\n"
+
+
+def keys() -> dict[str, bool]:
+    """Every key a recipe may have, dotted, and whether it is *how*; for the documentation's test."""
+    from synthdistill.settings import is_how
+
+    found: dict[str, bool] = {}
+
+    def visit(model: type[BaseModel], prefix: str, inherited: bool) -> None:
+        for name, field in model.model_fields.items():
+            marked = inherited or is_how(field.json_schema_extra)
+            inner = _models(field.annotation)
+            if not inner:
+                found[f"{prefix}{name}"] = marked
+            for part in inner:
+                visit(part, f"{prefix}{name}.", marked)
+
+    visit(Recipe, "", False)
+    return found
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    names = path.strip().split(".")
+    if not equals or not all(names):
+        raise RecipeError(f"--set {override!r} is no key=value", "Write it as --set train.epochs=5")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    table = values
+    for name in names[:-1]:
+        table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            raise RecipeError(f"--set {path}: {name} is no table", "Write it as --set train.epochs=5")
+    table[names[-1]] = value
+
+
+def _explained(error: ValidationError, path: Path) -> RecipeError:
+    """One line for the first thing that is wrong."""
+    first = error.errors()[0]
+    where = [str(part) for part in first["loc"]]
+    tables = _along(where)
+    key = ".".join(name for name, _ in tables)
+    if first["type"] == "extra_forbidden":
+        valid = sorted(tables[-1][1])
+        near = difflib.get_close_matches(where[-1], valid, n=1, cutoff=0.5)
+        hint = f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(valid)}"
+        return RecipeError(f"{path}: unknown key {key}", hint)
+    if first["type"] == "missing":
+        return RecipeError(f"{path}: {key} is missing", f"Add it; docs/recipe.md says what {key} is")
+    message = first["msg"].removeprefix("Value error, ")
+    given = "" if isinstance(first["input"], dict) else f", given {json.dumps(first['input'], default=str)[:80]}"
+    return RecipeError(f"{path}: {key or 'the recipe'}: {message}{given}", "Mend that key" if key else "Mend the recipe")
+
+
+def _along(where: list[str]) -> list[tuple[str, list[str]]]:
+    """The keys of an error's place, without the tags of unions, each with its siblings that would be valid."""
+    found: list[tuple[str, list[str]]] = []
+    models: list[type[BaseModel]] = [Recipe]
+    for part in where:
+        fields = {name: field for model in models for name, field in model.model_fields.items()}
+        tagged = [model for model in models if part in _tags(model)]
+        if part not in fields and tagged:
+            models = tagged
+            continue
+        if part not in fields and any(part == model.__name__ for model in models):
+            continue
+        found.append((part, list(fields)))
+        models = _models(fields[part].annotation) if part in fields else []
+    return found
+
+
+def _tags(model: type[BaseModel]) -> tuple[Any, ...]:
+    kind = model.model_fields.get("kind")
+    return get_args(kind.annotation) if kind else ()
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_key(key)} = {_toml(item)}" for key, item in value.items()) + " }" if value else "{}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, float):
+        return repr(value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _key(key: str) -> str:
+    return key if key.replace("_", "").replace("-", "").isalnum() else json.dumps(key)

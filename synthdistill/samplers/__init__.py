@@ -1,0 +1,113 @@
+"""Models behind one door: `open_sampler` and `identify` choose by the `kind` of the table.
+
+identity = identify(config.teacher, base)
+with open_sampler(config.teacher, base, Workload()) as sampler: ...
+"""
+
+import os
+from pathlib import Path
+
+from synthdistill.errors import MissingError, RecipeError
+from synthdistill.manifest import file_hash, folder_hash
+from synthdistill.samplers.base import (
+    ApiModel,
+    BuiltinModel,
+    Identity,
+    Model,
+    Sampler,
+    ScriptedModel,
+    TransformersModel,
+    VllmModel,
+    Workload,
+)
+
+BUILTIN_TEACHER = Path(__file__).parent.parent / "templates" / "teacher"
+BUILTIN_BASE = Path(__file__).parent.parent / "templates" / "base"
+
+
+def identify(model: Model, base: Path) -> Identity:
+    """Say which model a table names, without loading it.
+
+    Raises:
+        RecipeError: a path that is no model folder or no file.
+    """
+    match model:
+        case ApiModel():
+            return Identity(model.model, model.revision)
+        case BuiltinModel():
+            return Identity("builtin/triage-teacher", folder_hash(BUILTIN_TEACHER), BUILTIN_TEACHER)
+        case ScriptedModel():
+            answers = base / model.answers
+            if not answers.is_file():
+                raise RecipeError(f"[teacher] answers: no such file: {answers}", "Give a JSONL file of scripted answers")
+            return Identity(f"scripted/{answers.name}", file_hash(answers)[:16])
+        case TransformersModel() | VllmModel():
+            folder = model_folder(model.model, base)
+            if folder is None:
+                return Identity(model.model, model.revision)
+            return Identity(folder.name, folder_hash(folder), folder)
+
+
+def open_sampler(model: Model, base: Path, workload: Workload) -> Sampler:
+    """Open the sampler of a table. Its library is imported here, not before.
+
+    Raises:
+        RecipeError, MissingError: the model, the key, the server or the extra is not there.
+    """
+    match model:
+        case ApiModel():
+            from synthdistill.samplers.api import ApiSampler
+
+            return ApiSampler(model.base_url, model.model, api_key(model), workload)
+        case ScriptedModel():
+            from synthdistill.samplers.scripted import ScriptedSampler
+
+            return ScriptedSampler(base / model.answers)
+        case BuiltinModel():
+            from synthdistill.samplers.transformers import TransformersSampler
+
+            return TransformersSampler(str(BUILTIN_TEACHER), identify(model, base).id, workload)
+        case TransformersModel():
+            from synthdistill.samplers.transformers import TransformersSampler
+
+            place = model_folder(model.model, base)
+            return TransformersSampler(str(place or model.model), identify(model, base).id, workload, revision=model.revision)
+        case VllmModel():
+            from synthdistill.samplers.vllm import VllmSampler
+
+            place = model_folder(model.model, base)
+            return VllmSampler(str(place or model.model), identify(model, base).id, workload, revision=model.revision, engine=model.engine)
+
+
+def model_folder(model: str, base: Path) -> Path | None:
+    """The local folder that a model name means, None for a hub id. `builtin` is the base student of the package.
+
+    Raises:
+        RecipeError: a path that is no model folder.
+    """
+    if model == "builtin":
+        return BUILTIN_BASE
+    folder = base / Path(model).expanduser()
+    if (folder / "config.json").is_file():
+        return folder
+    if folder.exists() or model.startswith((".", "/", "~")) or model.count("/") != 1:
+        raise RecipeError(
+            f"{model!r} is no model folder: {folder}/config.json is not there", "Give a folder with config.json, or a hub id owner/name"
+        )
+    return None
+
+
+def api_key(model: ApiModel) -> str | None:
+    """The key from the environment variable that the table names, None where it names none.
+
+    Raises:
+        MissingError: the variable is not set.
+    """
+    if model.api_key_env is None:
+        return None
+    key = os.environ.get(model.api_key_env)
+    if not key:
+        raise MissingError(
+            f"the environment variable {model.api_key_env} is not set ([teacher] api_key_env)", f"export {model.api_key_env}=..."
+        )
+    return key

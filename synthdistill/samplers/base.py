@@ -1,0 +1,170 @@
+"""What every model looks like from above: requests in, completions or failures out, in any order.
+
+    with open_sampler(model, base=run.base, workload=workload) as sampler:
+        for answer in sampler.sample(requests):
+            journal.append(answer)
+
+The tables `[teacher]` (and, inside the package, the student) are one of the classes below, chosen by `kind`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any, Literal, Protocol, Self
+
+from pydantic import Field
+
+from synthdistill.records import Completion, Failure, Prompt, digest
+from synthdistill.settings import Settings, how
+
+
+class Sampling(Settings):
+    """How an answer is drawn. Temperature 0 is greedy; `seed` fixes the draw of every row, whatever the batch."""
+
+    temperature: float = Field(0.0, ge=0, le=10)
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_tokens: int = Field(512, ge=1)
+    stop: list[str] | None = None
+    seed: int = 0
+
+
+class Price(Settings):
+    """Dollars per million tokens."""
+
+    input: float = Field(0.0, ge=0)
+    output: float = Field(0.0, ge=0)
+    cached_input: float | None = Field(None, ge=0)
+
+
+class Terms(Settings):
+    """What the teacher's licence says about training on its answers; shown in the report."""
+
+    licence: str
+    training_allowed: bool
+    reviewed: date | None = None
+
+
+class _Model(Settings):
+    """What all kinds share."""
+
+    terms: Terms | None = how(None)
+    price: Price | None = how(None)
+
+
+class ApiModel(_Model):
+    """Any OpenAI-compatible server."""
+
+    kind: Literal["api"]
+    model: str
+    base_url: str = how("http://localhost:8000/v1")
+    api_key_env: str | None = how(None)
+    revision: str | None = None
+
+
+class TransformersModel(_Model):
+    """A local folder or hub id, through transformers in this process."""
+
+    kind: Literal["transformers"]
+    model: str
+    revision: str | None = None
+
+
+class VllmModel(_Model):
+    """A local folder or hub id, through a vLLM engine in a child process."""
+
+    kind: Literal["vllm"]
+    model: str
+    revision: str | None = None
+    engine: dict[str, Any] = how({})
+    """Arguments of vLLM's engine, as `tensor_parallel_size`."""
+
+
+class BuiltinModel(_Model):
+    """The small teacher that comes with the package, through transformers."""
+
+    kind: Literal["builtin"]
+
+
+class ScriptedModel(_Model):
+    """A fake that answers from a file of {"match", "text"} lines; for tests and rehearsals."""
+
+    kind: Literal["scripted"]
+    answers: str
+    """A JSONL file: the first line whose `match` occurs in the last message answers; a line without `match` always does."""
+
+
+Model = Annotated[ApiModel | TransformersModel | VllmModel | BuiltinModel | ScriptedModel, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One answer that is wanted: sample number `index` of a prompt. `id` is the completion's id."""
+
+    id: str
+    prompt: Prompt
+    index: int
+    sampling: Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """How a sampler works, never what it answers: the `[run]` table's part of it."""
+
+    concurrency: int | None = None
+    """Requests in flight or rows in a batch; None lets the sampler choose."""
+    timeout_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which model answers: part of every completion's id. `revision` is a content hash for a local folder."""
+
+    id: str
+    revision: str | None
+    folder: Path | None = None
+    """Where its weights and tokenizer lie, for a local one."""
+
+
+class Sampler(Protocol):
+    """A model that answers. Opened once, used for many calls, closed at the end."""
+
+    def sample(self, requests: Sequence[Request]) -> Iterator[Completion | Failure]:
+        """Answer every request once, each as it is ready, in any order.
+
+        Raises:
+            SamplerError, MissingError: the model cannot answer at all. A row that cannot be answered is a `Failure`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of what was opened; safe to call twice."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+
+class Closing:
+    """The context manager of every sampler: `close` at the end."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def completion_id(prompt: Prompt, identity: Identity, sampling: Sampling, index: int, response: dict[str, Any] | None = None) -> str:
+    """The id of an answer: by content, so that the same answer is never asked for, or paid for, twice."""
+    return digest(prompt.messages, prompt.tools, identity.id, identity.revision, sampling.what(), response, index)
+
+
+def row_seed(request: Request) -> int:
+    """A seed of 63 bits for one row, so that what is drawn does not depend on the batch it is drawn in."""
+    return int(digest(request.sampling.seed, request.id)[:15], 16)

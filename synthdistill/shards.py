@@ -1,0 +1,179 @@
+"""Rows on disk: appended to a journal while a stage works, sealed into sorted shards when it ends.
+
+    journal = Journal(folder, "completions")
+    journal.append(completion)                       # in the file at once, on the platter within a window
+    done = {row.id for row in replay(folder, "completions", Completion)}
+    outputs = write(folder, "completions-train", rows, shards=16)
+
+The same rows give the same bytes: a shard is chosen by hash and sorted by id. A sealed file appears by rename, whole or not at all.
+"""
+
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from pydantic import BaseModel
+
+from synthdistill.errors import StorageError, storage
+from synthdistill.records import Record, decode, encode
+
+WINDOW_S = 0.05
+"""At most this long between two fdatasyncs of a busy journal."""
+
+
+class Output(BaseModel):
+    """One sealed file, as a manifest lists it."""
+
+    file: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class Journal:
+    """The append-only file of one process: `<stem>-<pid>-<time>.part`. Each append is one write: a kill tears one line at most."""
+
+    def __init__(self, folder: Path, stem: str) -> None:
+        self.path = folder / f"{stem}-{os.getpid()}-{time.time_ns()}.part"
+        self._handle = -1
+        self._synced = 0.0
+
+    def append(self, record: Any) -> None:
+        """Write one row.
+
+        Raises:
+            StorageError: the disk is full or the folder cannot be written.
+        """
+        with storage(self.path):
+            if self._handle < 0:
+                self._handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            line = encode(record)
+            if os.write(self._handle, line) != len(line):
+                raise StorageError(f"cannot write {self.path}: the disk is full", "Free some space; the same command goes on from there")
+            if time.monotonic() - self._synced > WINDOW_S:
+                self.sync()
+
+    def sync(self) -> None:
+        """Ask the system to put on the platter what was appended."""
+        if self._handle >= 0:
+            os.fdatasync(self._handle)
+            self._synced = time.monotonic()
+
+    def close(self) -> None:
+        """Sync and let go of the file."""
+        if self._handle >= 0:
+            with storage(self.path):
+                self.sync()
+            os.close(self._handle)
+            self._handle = -1
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def journals(folder: Path, stem: str) -> list[Path]:
+    """The journals that processes left, this one's among them."""
+    return sorted(folder.glob(f"{stem}-*.part"))
+
+
+def replay(folder: Path, stem: str, kind: type[Record]) -> Iterator[Record]:
+    """Every whole row of every journal. The torn last line of a killed process is passed over; nothing else is.
+
+    Raises:
+        StorageError: a line that is whole cannot be read: the file was changed by something else.
+    """
+    for path in journals(folder, stem):
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.endswith(b"\n"):
+                    break
+                yield _row(line, kind, path, number)
+
+
+def write(
+    folder: Path, stem: str, rows: Iterable[Any], *, shards: int, key: str = "id", twins: Mapping[str, Path] | None = None
+) -> list[Output]:
+    """Seal rows into `<stem>-<shard>.jsonl`, sorted by `id`; the shard is the hash of `key` (an id) modulo `shards`.
+
+    `twins` are sealed files of earlier runs by their sha256: a shard with the same bytes becomes a hard link to its twin.
+
+    Raises:
+        StorageError: the disk is full or the folder cannot be written.
+    """
+    by_shard: dict[int, list[tuple[str, bytes]]] = {}
+    for row in rows:
+        by_shard.setdefault(shard_of(getattr(row, key), shards), []).append((_order(row), encode(row)))
+    outputs = []
+    for shard in sorted(by_shard):
+        lines = [line for _, line in sorted(by_shard[shard])]
+        outputs.append(seal(folder / f"{stem}-{shard:05d}.jsonl", b"".join(lines), rows=len(lines), twins=twins))
+    return outputs
+
+
+def seal(path: Path, data: bytes, *, rows: int, twins: Mapping[str, Path] | None = None) -> Output:
+    """Put a file in place whole: written beside its name, synced, renamed."""
+    sha256 = hashlib.sha256(data).hexdigest()
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with storage(path):
+        twin = (twins or {}).get(sha256)
+        try:
+            if twin is None or not _linked(twin, beside):
+                with beside.open("wb") as handle:
+                    handle.write(data)
+                    handle.flush()
+                    os.fsync(handle.fileno())
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    return Output(file=path.name, rows=rows, bytes=len(data), sha256=sha256)
+
+
+def read(folder: Path, stem: str, kind: type[Record]) -> Iterator[Record]:
+    """The rows of the sealed shards of a stem, shard by shard. Callers ask `manifest.sealed` first whether the stage has ended."""
+    for path in sorted(folder.glob(f"{stem}-*.jsonl")):
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                yield _row(line, kind, path, number)
+
+
+def shard_of(identifier: str, shards: int) -> int:
+    """The shard of an id (hex digits); with one shard, of anything."""
+    return 0 if shards == 1 else int(identifier[:8], 16) % shards
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in the folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _linked(twin: Path, beside: Path) -> bool:
+    with contextlib.suppress(OSError):
+        os.link(twin, beside)
+        return True
+    return False
+
+
+def _order(row: Any) -> str:
+    return str(getattr(row, "id", None) or row.completion_id)
+
+
+def _row(line: bytes, kind: type[Record], path: Path, number: int) -> Record:
+    try:
+        return decode(line, kind)
+    except msgspec.DecodeError as error:
+        raise StorageError(
+            f"{path} line {number} is no {kind.__name__}: {error}", "The file was changed; restore it, or start again with --run NEW"
+        ) from error

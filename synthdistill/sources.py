@@ -1,0 +1,116 @@
+"""The rows of a user's file or folder: JSONL, CSV or Parquet, each with the place it came from.
+
+for row in read_rows(Path("tickets.jsonl")):
+    row.values["text"], row.place                # "tickets.jsonl line 3"
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synthdistill.errors import RecipeError
+
+SUFFIXES = (".jsonl", ".csv", ".parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a source; `place` is what a message calls it."""
+
+    values: dict[str, Any]
+    place: str
+
+
+def source_files(path: Path, key: str) -> list[Path]:
+    """The files of a source: itself, or those of a folder in order of name. `key` is the recipe's key, for the message.
+
+    Raises:
+        RecipeError: nothing is there, or it has another ending.
+    """
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
+        if not files:
+            raise RecipeError(f"{key}: the folder {path} holds no {', '.join(SUFFIXES)} file", "Put one in, or name another folder")
+        return files
+    if not path.is_file():
+        raise RecipeError(f"{key}: no such file: {path}", "Give a path relative to the recipe's folder")
+    if path.suffix not in SUFFIXES:
+        raise RecipeError(
+            f"{key}: {path} ends in {path.suffix or 'nothing'}, expected one of {', '.join(SUFFIXES)}", "Convert it, or rename it"
+        )
+    return [path]
+
+
+def read_rows(path: Path, key: str = "[prompts] source") -> Iterator[Row]:
+    """Read every row.
+
+    Raises:
+        RecipeError: a missing or empty file, a broken line (its number), text that is not UTF-8.
+    """
+    found = False
+    for file in source_files(path, key):
+        for row in _READERS[file.suffix](file):
+            found = True
+            yield row
+    if not found:
+        raise RecipeError(f"{key}: {path} has no rows", "Give a file with at least one row")
+
+
+def _jsonl(path: Path) -> Iterator[Row]:
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            place = f"{path.name} line {number}"
+            text = _utf8(line, place).removeprefix("\ufeff")
+            if not text.strip():
+                continue
+            try:
+                values = json.loads(text)
+            except json.JSONDecodeError as error:
+                raise RecipeError(f"{place} is not JSON: {error.msg} at column {error.colno}", "Mend or remove that line") from error
+            if not isinstance(values, dict):
+                raise RecipeError(f"{place} is a JSON {type(values).__name__}, expected an object with columns", "Write one object a line")
+            yield Row(values, place)
+
+
+def _csv(path: Path) -> Iterator[Row]:
+    text = _utf8(path.read_bytes(), path.name).removeprefix("\ufeff")
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        for values in reader:
+            place = f"{path.name} line {reader.line_num}"
+            if None in values or None in values.values():
+                raise RecipeError(
+                    f"{place} has another number of fields than the header's {len(reader.fieldnames or [])}", "Mend or quote that line"
+                )
+            yield Row(dict(values), place)
+    except csv.Error as error:
+        raise RecipeError(f"{path.name} line {reader.line_num} is not CSV: {error}", "Mend or quote that line") from error
+
+
+def _parquet(path: Path) -> Iterator[Row]:
+    import pyarrow.lib
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.ParquetFile(path)
+        number = 0
+        for batch in table.iter_batches():
+            for values in batch.to_pylist():
+                number += 1
+                yield Row(values, f"{path.name} row {number}")
+    except (pyarrow.lib.ArrowException, OSError) as error:
+        raise RecipeError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}", "Write it again") from error
+
+
+def _utf8(data: bytes, place: str) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{place} is not UTF-8: byte {error.start + 1} is 0x{data[error.start]:02x}", "Save it as UTF-8") from error
+
+
+_READERS = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}

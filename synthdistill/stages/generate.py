@@ -1,0 +1,308 @@
+"""Prompts to teacher completions: the stage that costs money, so nothing it was given is ever lost or asked for twice.
+
+    synthdistill generate recipe.toml
+
+1. config: what decides the answers; a run that was started otherwise is refused.
+2. read: the prompts; the answers that journals, sealed shards and earlier runs hold already.
+3. work: ask for what is missing, each answer in the journal as it arrives.
+4. write: shards sorted by id, then the manifest. Held-out and validation prompts are asked once, with `[eval] sampling`.
+
+Each split has shards of its own (`completions-held_out-*`), so that a stage that must not see held-out answers never opens them.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import Field
+
+from synthdistill import prompts as prompts_room
+from synthdistill import shards
+from synthdistill.errors import SynthdistillError
+from synthdistill.manifest import Counts, Manifest, ModelUsed, Opening, load, open_stage
+from synthdistill.progress import Progress
+from synthdistill.prompts import Loaded
+from synthdistill.records import Completion, Failure, Prompt, Split
+from synthdistill.runs import Run
+from synthdistill.samplers import identify, open_sampler
+from synthdistill.samplers.base import Identity, Model, Price, Request, Sampling, Workload, completion_id
+from synthdistill.settings import Settings, how
+
+STAGE = "generate"
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+class Config(Settings):
+    """`[generate]`"""
+
+    samples: int = Field(1, ge=1)
+    sampling: Sampling = Sampling()
+    max_failed: float = how(0.01, ge=0, le=1)
+
+
+@dataclass(slots=True)
+class _Answers:
+    """What is known so far: completions by id, and failures by id until an answer comes."""
+
+    completions: dict[str, Completion] = field(default_factory=dict)
+    failures: dict[str, Failure] = field(default_factory=dict)
+
+    def add(self, answer: Completion | Failure) -> None:
+        if isinstance(answer, Completion):
+            self.completions.setdefault(answer.id, answer)
+            self.failures.pop(answer.id, None)
+        elif answer.id not in self.completions:
+            self.failures[answer.id] = answer
+
+    def missing(self, requests: Iterable[Request]) -> list[Request]:
+        """Neither answered nor failed for good."""
+        return [
+            request
+            for request in requests
+            if request.id not in self.completions and (request.id not in self.failures or self.failures[request.id].retryable)
+        ]
+
+
+def what(
+    config: Config, *, prompts: prompts_room.Config, teacher: Model, held_out: Sampling, base: Path, limit: int | None = None
+) -> dict[str, Any]:
+    """Everything that decides the answers.
+
+    Raises:
+        RecipeError: a file or model folder that the recipe names is not there.
+    """
+    identity = identify(teacher, base)
+    found: dict[str, Any] = {
+        "prompts": prompts.what(),
+        "files": prompts_room.files(prompts, base),
+        "teacher": teacher.what() | ({"revision": identity.revision} if identity.revision else {}),
+        "generate": config.what(),
+        "eval": {"sampling": held_out.what()},
+    }
+    return found | ({"limit": limit} if limit is not None else {})
+
+
+def run(
+    config: Config,
+    *,
+    prompts: prompts_room.Config,
+    teacher: Model,
+    held_out: Sampling,
+    place: Run,
+    workload: Workload,
+    count_shards: int,
+    progress: Progress,
+    limit: int | None = None,
+) -> Manifest:
+    """Ask the teacher for every answer that is not on disk.
+
+    Raises:
+        RecipeError, MissingError, ChangedError, StorageError, SamplerError: as their docstrings say.
+        SynthdistillError: more than `max_failed` of the answers failed for good; nothing is sealed, the next start asks again.
+    """
+    folder = place.stage(STAGE)
+    decides = what(config, prompts=prompts, teacher=teacher, held_out=held_out, base=place.base, limit=limit)
+    opening = open_stage(folder, STAGE, decides, inputs={}, run=place, shards=count_shards)
+    if opening.sealed:
+        return opening.sealed
+
+    loaded = prompts_room.load(prompts, place.base, limit=limit)
+    identity = identify(teacher, place.base)
+    wanted = requests_for(loaded.prompts, identity, config, held_out)
+    answers = _known(folder)
+    taken = _take_over(answers, wanted, place, folder)
+    missing = answers.missing(wanted)
+
+    if missing:
+        with (
+            open_sampler(teacher, place.base, workload) as sampler,
+            progress.task(STAGE, total=len(wanted), done=len(wanted) - len(missing)) as advance,
+        ):
+            _ask(sampler.sample(missing), folder, answers, advance)
+            _ask(sampler.sample(answers.missing(wanted)), folder, answers, advance)  # once more what failed for a passing reason
+    _refuse_failures(config, wanted, answers, place)
+
+    outputs = _write(loaded, wanted, answers, opening, place)
+    manifest = opening.seal(
+        outputs=outputs,
+        counts=_counts(loaded, wanted, answers, taken),
+        files=decides["files"],
+        models={"teacher": ModelUsed(id=identity.id, revision=identity.revision)},
+        usage=_usage(answers, wanted),
+        cost_usd=cost(teacher.price, _usage(answers, wanted)),
+    )
+    for path in (*shards.journals(folder, "completions"), *shards.journals(folder, "failures")):
+        path.unlink()
+    return manifest
+
+
+def plan(
+    config: Config,
+    *,
+    prompts: prompts_room.Config,
+    teacher: Model,
+    held_out: Sampling,
+    place: Run,
+    limit: int | None = None,
+) -> dict[str, Any]:
+    """What `run` would do: requests, those answered already, tokens at most, dollars at most. Asks nobody, writes nothing."""
+    loaded = prompts_room.load(prompts, place.base, limit=limit)
+    wanted = requests_for(loaded.prompts, identify(teacher, place.base), config, held_out)
+    answers = _known(place.stage(STAGE))
+    for earlier in _earlier(place):
+        for completion in earlier:
+            answers.add(completion)
+    missing = answers.missing(wanted)
+    characters = sum(len(str(message.get("content") or "")) for request in missing for message in request.prompt.messages)
+    usage = {"input": characters // 4, "output": sum(request.sampling.max_tokens for request in missing)}
+    return {
+        "prompts": {split: len(found) for split, found in prompts_room.by_split(loaded.prompts)},
+        "dropped": dict(Counter(row.reason for row in loaded.dropped)),
+        "requests": len(wanted),
+        "answered": len(wanted) - len(missing),
+        "to_ask": len(missing),
+        "input_tokens_estimated": usage["input"],
+        "output_tokens_at_most": usage["output"],
+        "usd_at_most": cost(teacher.price, usage),
+    }
+
+
+def requests_for(prompts: list[Prompt], identity: Identity, config: Config, held_out: Sampling) -> list[Request]:
+    """Every answer that is wanted: `samples` of each training prompt, one greedy-or-as-`[eval]`-says of every other."""
+    found = []
+    for prompt in prompts:
+        sampling, samples = (config.sampling, config.samples) if prompt.split == "train" else (held_out, 1)
+        found += [Request(completion_id(prompt, identity, sampling, index), prompt, index, sampling) for index in range(samples)]
+    return found
+
+
+def cost(price: Price | None, usage: dict[str, int]) -> float | None:
+    """Dollars for tokens, None without a price."""
+    if price is None:
+        return None
+    cached = usage.get("cached_input", 0)
+    cached_price = price.input if price.cached_input is None else price.cached_input
+    paid = (usage["input"] - cached) * price.input + cached * cached_price + usage["output"] * price.output
+    return round(paid / 1e6, 6)
+
+
+def _known(folder: Path) -> _Answers:
+    answers = _Answers()
+    if not folder.is_dir():
+        return answers
+    for completion in shards.replay(folder, "completions", Completion):
+        answers.add(completion)
+    for failure in shards.replay(folder, "failures", Failure):
+        answers.add(failure)
+    for completion in shards.read(folder, "completions", Completion):
+        answers.add(completion)
+    return answers
+
+
+def _earlier(place: Run) -> Iterator[Iterator[Completion]]:
+    for run_folder in place.siblings():
+        folder = run_folder / STAGE
+        if folder.is_dir():
+            yield shards.read(folder, "completions", Completion)
+            yield shards.replay(folder, "completions", Completion)
+
+
+def _take_over(answers: _Answers, wanted: list[Request], place: Run, folder: Path) -> int:
+    """Answers that an earlier run of this recipe holds are used, not asked for: returns how many."""
+    open_ids = {request.id: request for request in answers.missing(wanted)}
+    taken = 0
+    with shards.Journal(folder, "completions") as journal:
+        for earlier in _earlier(place):
+            if not open_ids:
+                break
+            for completion in earlier:
+                if open_ids.pop(completion.id, None):
+                    journal.append(completion)
+                    answers.add(completion)
+                    taken += 1
+    return taken
+
+
+def _ask(found: Iterator[Completion | Failure], folder: Path, answers: _Answers, advance: Any) -> None:
+    with shards.Journal(folder, "completions") as completions, shards.Journal(folder, "failures") as failures:
+        for answer in found:
+            again = answer.id in answers.failures
+            (completions if isinstance(answer, Completion) else failures).append(answer)
+            answers.add(answer)
+            advance(0 if again else 1)
+
+
+def _refuse_failures(config: Config, wanted: list[Request], answers: _Answers, place: Run) -> None:
+    failures = [answers.failures[request.id] for request in wanted if request.id in answers.failures]
+    passing = [failure for failure in failures if failure.retryable]
+    if not passing and len(failures) <= config.max_failed * len(wanted):
+        return
+    worst = (passing or failures)[0]
+    kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(failure.kind for failure in failures).most_common())
+    message = f"{len(failures)} of {len(wanted)} answers could not be had ({kinds}); the first: {worst.message}"
+    if passing:
+        raise SynthdistillError(message, f"What was answered is kept; ask again for the rest with: {place.command(STAGE)}")
+    raise SynthdistillError(
+        f"{message}. max_failed = {config.max_failed:g} allows {int(config.max_failed * len(wanted))}",
+        "Mend the prompts, or accept it with --set generate.max_failed=...; what was answered is kept",
+    )
+
+
+def _write(loaded: Loaded, wanted: list[Request], answers: _Answers, opening: Opening, place: Run) -> list[shards.Output]:
+    folder, count = opening.folder, opening.shards
+    twins = _twins(place)
+    by_prompt: dict[str, list[Completion]] = {}
+    for request in wanted:
+        if completion := answers.completions.get(request.id):
+            by_prompt.setdefault(request.prompt.id, []).append(completion)
+    outputs = []
+    for split, prompts in prompts_room.by_split(loaded.prompts):
+        outputs += shards.write(folder, f"prompts-{split}", prompts, shards=count, twins=twins)
+        rows = (completion for prompt in prompts for completion in _with_ids(by_prompt.get(prompt.id, []), prompt))
+        outputs += shards.write(folder, f"completions-{split}", rows, shards=count, key="prompt_id", twins=twins)
+    outputs += shards.write(folder, "dropped", loaded.dropped, shards=1, key="completion_id")
+    failures = sorted((answers.failures[request.id] for request in wanted if request.id in answers.failures), key=lambda row: row.id)
+    outputs.append(shards.seal(folder / "failures.jsonl", b"".join(map(shards.encode, failures)), rows=len(failures)))
+    return outputs
+
+
+def _with_ids(completions: list[Completion], prompt: Prompt) -> Iterator[Completion]:
+    """The user's ids as they stand now: an answer taken over from an earlier run may belong to more rows by now."""
+    for completion in completions:
+        yield completion if completion.source_ids == prompt.source_ids else replace(completion, source_ids=prompt.source_ids)
+
+
+def _twins(place: Run) -> dict[str, Path]:
+    found = {}
+    for run_folder in place.siblings():
+        manifest = load(run_folder / STAGE)
+        for output in manifest.outputs if manifest else []:
+            found[output.sha256] = run_folder / STAGE / output.file
+    return found
+
+
+def _counts(loaded: Loaded, wanted: list[Request], answers: _Answers, taken: int) -> Counts:
+    failed = Counter(answers.failures[request.id].kind for request in wanted if request.id in answers.failures)
+    return Counts(
+        read=len(wanted),
+        written=sum(request.id in answers.completions for request in wanted),
+        failed=dict(failed),
+        more={
+            "rows": loaded.rows,
+            "rows_merged": loaded.merged,
+            **{f"rows_dropped_{reason}": count for reason, count in Counter(row.reason for row in loaded.dropped).items()},
+            **{f"prompts_{split}": len(found) for split, found in prompts_room.by_split(loaded.prompts)},
+            "taken_over": taken,
+        },
+    )
+
+
+def _usage(answers: _Answers, wanted: list[Request]) -> dict[str, int]:
+    usages = [answers.completions[request.id].usage for request in wanted if request.id in answers.completions]
+    return {
+        "input": sum(usage.input for usage in usages),
+        "output": sum(usage.output for usage in usages),
+        "cached_input": sum(usage.cached_input for usage in usages),
+    }

@@ -1,0 +1,185 @@
+"""All stages of a recipe in sequence, each passed over when it is up to date.
+
+    synthdistill run recipe.toml
+
+A `Job` is a recipe, a place and the few options that all commands share. `STAGES` is the sequence; each entry knows which tables of
+the recipe its stage reads, and nothing else does. Before a stage works, those before it are compared with the recipe: a student is
+never trained on rows that another recipe made.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from synthdistill.errors import ChangedError, storage
+from synthdistill.manifest import Manifest, changed_keys, load, sealed
+from synthdistill.progress import Progress
+from synthdistill.recipe import Recipe, to_toml
+from synthdistill.runs import Run
+from synthdistill.stages import eval as eval_stage
+from synthdistill.stages import filter as filter_stage
+from synthdistill.stages import generate as generate_stage
+from synthdistill.stages import train as train_stage
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a command was asked to do. `limit` holds for the stage that is asked for; for a whole run, for its prompts."""
+
+    recipe: Recipe
+    place: Run
+    progress: Progress
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage, bound to the tables it reads."""
+
+    what: Callable[[Job], dict[str, Any]]
+    run: Callable[[Job], Manifest]
+    plan: Callable[[Job], dict[str, Any]]
+
+
+def _generate_what(job: Job) -> dict[str, Any]:
+    recipe = job.recipe
+    return generate_stage.what(
+        recipe.generate,
+        prompts=recipe.prompts,
+        teacher=recipe.teacher,
+        held_out=recipe.eval.sampling,
+        base=job.place.base,
+        limit=job.limit,
+    )
+
+
+def _generate(job: Job) -> Manifest:
+    recipe = job.recipe
+    return generate_stage.run(
+        recipe.generate,
+        prompts=recipe.prompts,
+        teacher=recipe.teacher,
+        held_out=recipe.eval.sampling,
+        place=job.place,
+        workload=recipe.workload,
+        count_shards=recipe.run.shards,
+        progress=job.progress,
+        limit=job.limit,
+    )
+
+
+def _generate_plan(job: Job) -> dict[str, Any]:
+    recipe = job.recipe
+    return generate_stage.plan(
+        recipe.generate,
+        prompts=recipe.prompts,
+        teacher=recipe.teacher,
+        held_out=recipe.eval.sampling,
+        place=job.place,
+        limit=job.limit,
+    )
+
+
+def _eval(job: Job) -> Manifest:
+    recipe = job.recipe
+    return eval_stage.run(
+        recipe.eval,
+        gate=recipe.gate,
+        prompts=recipe.prompts,
+        teacher=recipe.teacher,
+        teacher_sampling=recipe.generate.sampling,
+        student_base=recipe.train.student,
+        student_template=recipe.train.template,
+        place=job.place,
+        workload=recipe.workload,
+        progress=job.progress,
+        limit=job.limit,
+    )
+
+
+STAGES: dict[str, Stage] = {
+    "generate": Stage(_generate_what, _generate, _generate_plan),
+    "filter": Stage(
+        lambda job: filter_stage.what(job.recipe.filter, job.place.base, job.limit),
+        lambda job: filter_stage.run(job.recipe.filter, place=job.place, progress=job.progress, limit=job.limit),
+        lambda job: filter_stage.plan(job.recipe.filter, place=job.place, limit=job.limit),
+    ),
+    "train": Stage(
+        lambda job: train_stage.what(job.recipe.train, job.place.base, job.limit),
+        lambda job: train_stage.run(job.recipe.train, prompts=job.recipe.prompts, place=job.place, progress=job.progress, limit=job.limit),
+        lambda job: train_stage.plan(job.recipe.train, prompts=job.recipe.prompts, place=job.place, limit=job.limit),
+    ),
+    "eval": Stage(
+        lambda job: eval_stage.what(job.recipe.eval, job.place.base, job.limit),
+        _eval,
+        lambda job: eval_stage.plan(job.recipe.eval, place=job.place, limit=job.limit),
+    ),
+}
+
+
+def one(job: Job, stage: str) -> Manifest:
+    """Do one stage, after checking that those before it belong to this recipe. Nothing is done when it is up to date.
+
+    Raises:
+        SynthdistillError: any of its kinds.
+    """
+    for earlier in list(STAGES)[: list(STAGES).index(stage)]:
+        _same_recipe(job, earlier)
+    with job.place.lock():
+        _keep_recipe(job)
+        return STAGES[stage].run(job)
+
+
+def run(job: Job, *, told: Callable[[str, Manifest], None] = lambda stage, manifest: None) -> dict[str, Manifest]:
+    """Do every stage that is not up to date. `told` hears of each as it ends.
+
+    Raises:
+        SynthdistillError: any of its kinds.
+    """
+    found = {}
+    with job.place.lock():
+        _keep_recipe(job)
+        for name, stage in STAGES.items():
+            found[name] = stage.run(job if name == "generate" else replace(job, limit=None))
+            told(name, found[name])
+    return found
+
+
+def plan(job: Job, stages: list[str]) -> dict[str, Any]:
+    """What `one` or `run` would do, stage by stage. Writes nothing and asks nobody."""
+    found: dict[str, Any] = {}
+    for name in stages:
+        here = job if name in ("generate", stages[-1]) else replace(job, limit=None)
+        manifest = load(job.place.stage(name))
+        before = list(STAGES)[: list(STAGES).index(name)]
+        waits = [earlier for earlier in before if load(job.place.stage(earlier)) is None]
+        if manifest and not changed_keys(manifest.config, STAGES[name].what(here)):
+            found[name] = {"up_to_date": True}
+        elif manifest:
+            found[name] = {"refused": changed_keys(manifest.config, STAGES[name].what(here))}
+        elif waits:
+            found[name] = {"waits_for": waits[0]}
+        else:
+            found[name] = STAGES[name].plan(here)
+    return found
+
+
+def _same_recipe(job: Job, stage: str) -> None:
+    manifest = sealed(job.place, stage)
+    changes = changed_keys(manifest.config, STAGES[stage].what(replace(job, limit=manifest.config.get("limit"))))
+    if changes:
+        raise ChangedError(
+            f"{stage} of run {job.place.name} was made with other settings: {'; '.join(changes)}",
+            "Put it back, or use --run NEW (any name): answers already paid for are taken over",
+        )
+
+
+def _keep_recipe(job: Job) -> None:
+    """The recipe as it was given and as it was understood, beside the stages; the newest start's."""
+    job.place.save_place()
+    given = Path(job.place.base / Path(job.place.recipe).name)
+    with storage(job.place.folder):
+        if given.is_file():
+            (job.place.folder / "recipe.toml").write_bytes(given.read_bytes())
+        (job.place.folder / "recipe.resolved.toml").write_text(to_toml(job.recipe), encoding="utf-8")

@@ -1,0 +1,40 @@
+"""How texts are compared: after Unicode normalisation, without regard to case and spacing.
+
+normalise("  \uff28ello\tWORLD ") == "hello world"
+"""
+
+import hashlib
+import unicodedata
+
+
+def normalise(text: str) -> str:
+    """NFKC, case-folded, runs of white space as one space."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return " ".join(text.casefold().split())
+
+
+def words(text: str) -> list[str]:
+    """The words of a normalised text: runs of letters and digits, and every other character that is not a space, alone.
+
+    >>> words("Where's order 12?")
+    ['where', "'", 's', 'order', '12', '?']
+    """
+    found: list[str] = []
+    word = ""
+    for character in normalise(text):
+        if character.isalnum() or character == "_":
+            word += character
+            continue
+        if word:
+            found.append(word)
+            word = ""
+        if not character.isspace():
+            found.append(character)
+    return [*found, word] if word else found
+
+
+def share_of(key: str) -> float:
+    """A place in [0, 1) that depends on the key alone: the first 53 bits of its BLAKE2b."""
+    first = hashlib.blake2b(key.encode("utf-8", "replace"), digest_size=8).digest()
+    return (int.from_bytes(first, "big") >> 11) / (1 << 53)

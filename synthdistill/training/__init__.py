@@ -1,0 +1,1 @@
+"""From examples to a student: the only room that imports trl."""
