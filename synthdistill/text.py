@@ -4,7 +4,10 @@ normalise("  \uff28ello\tWORLD ") == "hello world"
 """
 
 import hashlib
+import re
 import unicodedata
+
+_WORD = re.compile(r"\w+|[^\w\s]")
 
 
 def normalise(text: str) -> str:
@@ -20,18 +23,7 @@ def words(text: str) -> list[str]:
     >>> words("Where's order 12?")
     ['where', "'", 's', 'order', '12', '?']
     """
-    found: list[str] = []
-    word = ""
-    for character in normalise(text):
-        if character.isalnum() or character == "_":
-            word += character
-            continue
-        if word:
-            found.append(word)
-            word = ""
-        if not character.isspace():
-            found.append(character)
-    return [*found, word] if word else found
+    return _WORD.findall(normalise(text))
 
 
 def share_of(key: str) -> float:

@@ -1,0 +1,25 @@
+"""What every test stands on: an environment without keys, and the real data sets where there are some."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+KEYS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "OPENAI_API_KEY", "TEACHER_KEY")
+
+
+@pytest.fixture(autouse=True)
+def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in KEYS:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of public data sets that SYNTHDISTILL_DATA names; a variable that points nowhere is a failure, not a skip."""
+    folder = os.environ.get("SYNTHDISTILL_DATA")
+    if not folder:
+        pytest.skip("SYNTHDISTILL_DATA is not set: this needs the real data sets")
+    if not Path(folder).is_dir():
+        pytest.fail(f"SYNTHDISTILL_DATA points nowhere: {folder}")
+    return Path(folder)
