@@ -1,0 +1,76 @@
+"""What answers cost, in dollars where there is a price and in time on the same machine where there is none.
+
+usd_by_tokens(Tokens(input=210, output=45), input=0.40, output=1.60)      # dollars per 1,000 answers
+compare(student, teacher)                                                 # (0.14, "seconds per answer at equal batch, ...")
+"""
+
+import json
+import struct
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Mean tokens of one answer."""
+
+    input: float = 0.0
+    output: float = 0.0
+    cached_input: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One system's cost: dollars per 1,000 answers, and seconds of machine time per answer; None where unknown."""
+
+    usd_per_1k: float | None
+    seconds: float | None
+
+
+BY_PRICE = "dollars per 1,000 answers"
+BY_TIME = "seconds per answer at equal batch on this machine; no prices are given"
+
+
+def usd_by_tokens(tokens: Tokens, *, input: float, output: float, cached_input: float | None = None) -> float:
+    """Dollars per 1,000 answers at prices in dollars per million tokens; cached input without a price of its own costs as input."""
+    cached = input if cached_input is None else cached_input
+    per_answer = (tokens.input - tokens.cached_input) * input + tokens.cached_input * cached + tokens.output * output
+    return per_answer / 1e6 * 1000
+
+
+def usd_by_time(seconds: float | None, usd_per_hour: float) -> float | None:
+    """Dollars per 1,000 answers on a machine of that price, kept busy."""
+    return None if seconds is None else seconds / 3600 * usd_per_hour * 1000
+
+
+def seconds_per_answer(tokens: Tokens, tokens_per_s: float | None) -> float | None:
+    """Machine time of one answer at a measured rate of generated tokens, in a full batch."""
+    return tokens.output / tokens_per_s if tokens_per_s and tokens.output else None
+
+
+def compare(student: Side, teacher: Side) -> tuple[float | None, str]:
+    """The student's cost over the teacher's, and what it is a ratio of. A ratio of unlike things is none."""
+    if student.usd_per_1k is not None and teacher.usd_per_1k:
+        return student.usd_per_1k / teacher.usd_per_1k, BY_PRICE
+    if student.usd_per_1k is None and teacher.usd_per_1k is None and student.seconds is not None and teacher.seconds:
+        return student.seconds / teacher.seconds, BY_TIME
+    lacking = "the student's" if student.usd_per_1k is None else "the teacher's"
+    return None, f"unknown: {lacking} cost is not; set [teacher] price and [eval] student_price"
+
+
+def parameters(folder: Path) -> int | None:
+    """The number of parameters in a model folder, from the headers of its safetensors files: no weights are read. A tied weight is
+    stored, and counted, once; packed low-bit weights count as they are stored. None without such files, or where one cannot be read."""
+    files = sorted(folder.glob("*.safetensors"))
+    try:
+        return sum(map(_elements, files)) if files else None
+    except (OSError, ValueError, KeyError, struct.error):
+        return None
+
+
+def _elements(file: Path) -> int:
+    with file.open("rb") as handle:
+        (length,) = struct.unpack("<Q", handle.read(8))
+        header = json.loads(handle.read(length))
+    return sum(prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")

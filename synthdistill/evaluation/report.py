@@ -1,0 +1,138 @@
+"""`report.json` from what was measured: plain dictionaries, as they lie on disk. `stages/eval.py` says what each key means.
+
+report = compared(rows, names, score="json_fields", of="reference")
+add_speed(report, measured)
+add_cost(report, teacher_price=None, usd_per_hour=2.0)
+report["gate"] = judged(report, retention=0.95, slice_minimum=None)
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from synthdistill.evaluation import cost, metrics, speed
+from synthdistill.evaluation.comparison import ALL, SYSTEMS, Row, as_dict, compare, comparisons, rounded
+from synthdistill.evaluation.statistics import BASE, STUDENT, TEACHER, Paired, bootstrap
+from synthdistill.records import Completion, Failure
+
+ENOUGH = 30
+"""Rows that a slice needs before the gate looks at it."""
+Of = Literal["reference", "agreement"]
+RESULTS = ("n", "score", "retention", "recovered", "beats_base", "self_agreement", "systems", "speedup", "cost", "gate")
+
+
+def compared(rows: Sequence[Row], names: Sequence[str], *, score: str, of: Of) -> dict[str, Any]:
+    """The part of the report that follows from the scores alone."""
+    found = compare(rows, names)
+    whole = found[ALL][score]
+    return {
+        "n": len(rows),
+        "score": score,
+        "systems": {name: {"score": rounded(whole.mean(SYSTEMS.index(name)))} for name in ("teacher", "student", "base")},
+        "comparisons": [msgspec.to_builtins(record) for record in comparisons(found)],
+        "slices": [_slice(place, by_metric, score, of) for place, by_metric in found.items()],
+        "retention": _retention(found[ALL], score, of),
+        "recovered": as_dict(whole.recovered()),
+        "beats_base": as_dict(whole.gap(STUDENT, BASE), scale=100),
+    }
+
+
+def answered(answers: Mapping[str, Completion | Failure], prompt_ids: Sequence[str]) -> dict[str, int]:
+    """How a system's answers ended: those that count, those that were cut, those that are not there."""
+    found = [answers.get(prompt_id) for prompt_id in prompt_ids]
+    cut = sum(isinstance(answer, Completion) and answer.finish == "length" for answer in found)
+    good = sum(isinstance(answer, Completion) and metrics.said(answer) is not None for answer in found)
+    return {"answered": good, "cut": cut, "failed": len(found) - good - cut}
+
+
+def mean_tokens(answers: Mapping[str, Completion | Failure], prompt_ids: Sequence[str]) -> dict[str, float]:
+    """Mean input, output and cached input tokens of a system's answers, cut ones included: they are paid for."""
+    usages = [answer.usage for prompt_id in prompt_ids if isinstance(answer := answers.get(prompt_id), Completion)]
+    kinds = ("input", "output", "cached_input")
+    return {kind: round(sum(getattr(usage, kind) for usage in usages) / max(len(usages), 1), 3) for kind in kinds}
+
+
+def self_agreement(pairs: Sequence[tuple[str | None, str | None]], clusters: Sequence[str]) -> dict[str, Any]:
+    """The teacher with itself: the share of prompts whose second answer equals the first, with an interval."""
+    scores = [metrics.agreement(metrics.Case(second, teacher=first))[0].value for first, second in pairs]
+    values = [[[float("nan") if score is None else score, 1.0]] for score in scores]
+    paired = bootstrap(np.array(values, dtype=np.float64).reshape(len(values), 1, 2), clusters)[0]
+    return as_dict(paired.ratio(0, 1)) | {"n": paired.n}
+
+
+def add_speed(report: dict[str, Any], measured: speed.Measured) -> None:
+    """Set tokens_per_s and latency_ms of each system, and the speedup where both were measured in the same way."""
+    rates = {name: speed.median(rounds) for name, rounds in measured.rounds.items()}
+    for name, system in report["systems"].items():
+        system["tokens_per_s"] = rates.get(name, measured.single_stream.get(name))
+        system["latency_ms"] = speed.percentiles_ms(measured.seconds.get(name, []))
+    teacher, student = rates.get("teacher"), rates.get("student")
+    report["speedup"] = round(student / teacher, 3) if teacher and student else None
+    report["speed"] = {
+        "basis": measured.basis,
+        "prompts": measured.prompts,
+        "batch": measured.batch,
+        "rounds": {name: [round(rate, 1) for rate in rounds] for name, rounds in measured.rounds.items()},
+    }
+
+
+def add_cost(report: dict[str, Any], *, teacher_price: Mapping[str, float | None] | None, usd_per_hour: float | None) -> None:
+    """Set usd_per_1k of each system and the ratio. The teacher costs by its price or, where it has none and ran on this machine like
+    the student, by the hour like the student."""
+    sides = {}
+    for name in ("teacher", "student"):
+        tokens = cost.Tokens(**report["cost"]["tokens"][name])
+        seconds = cost.seconds_per_answer(tokens, speed.median(report["speed"]["rounds"].get(name, [])))
+        usd = cost.usd_by_time(seconds, usd_per_hour) if usd_per_hour is not None else None
+        if name == "teacher" and teacher_price is not None:
+            price = {key: value for key, value in teacher_price.items() if value is not None}
+            usd = cost.usd_by_tokens(tokens, **price)
+        sides[name] = cost.Side(usd, seconds)
+    for name, system in report["systems"].items():
+        system["usd_per_1k"] = rounded(sides[name].usd_per_1k) if name in sides else None
+    ratio, basis = cost.compare(sides["student"], sides["teacher"])
+    report["cost"] |= {"ratio": rounded(ratio), "basis": basis}
+
+
+def judged(report: Mapping[str, Any], *, retention: float, slice_minimum: float | None) -> dict[str, Any]:
+    """Hold a report against a gate: {passed, checks}. Retention by the lower bound of its interval, slices by their point.
+
+    A slice with fewer than 30 scored rows, or whose teacher scores 0 (there is nothing to retain), is shown in the report, not judged.
+    """
+    interval = report["retention"]["interval"]
+    checks = [_check("retention", interval and interval["low"], retention, report["retention"]["n"])]
+    for place in report["slices"][1:]:
+        value = place["retention"]["value"]
+        if slice_minimum is not None and place["n"] >= ENOUGH and value is not None:
+            checks.append(_check(f"retention {place['slice']}", value, slice_minimum, place["n"]))
+    return {"passed": all(check["passed"] for check in checks), "checks": checks}
+
+
+def results(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What the manifest repeats of a report."""
+    return {key: report[key] for key in RESULTS}
+
+
+def unscored(report: Mapping[str, Any]) -> dict[str, int]:
+    """metric -> rows that it could not judge, over all rows."""
+    return {each["metric"]: each["unscored"] for each in report["comparisons"] if each["slice"] == ALL and each["unscored"]}
+
+
+def _slice(place: str, by_metric: Mapping[str, Paired], score: str, of: Of) -> dict[str, Any]:
+    return {"slice": place, "n": by_metric[_judged_by(score, of)].n, "retention": _retention(by_metric, score, of)}
+
+
+def _retention(by_metric: Mapping[str, Paired], score: str, of: Of) -> dict[str, Any]:
+    """Against the reference a ratio of scores. Agreement is one by itself: the teacher's with itself is 1."""
+    paired = by_metric[_judged_by(score, of)]
+    return as_dict(paired.ratio(STUDENT, TEACHER)) | {"of": of, "n": paired.n}
+
+
+def _judged_by(score: str, of: Of) -> str:
+    return score if of == "reference" else "agreement"
+
+
+def _check(name: str, value: float | None, threshold: float, n: int) -> dict[str, Any]:
+    return {"name": name, "value": value, "threshold": threshold, "passed": value is not None and value >= threshold, "n": n}

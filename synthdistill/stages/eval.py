@@ -1,0 +1,368 @@
+"""Held-out prompts to a report: student, teacher and base side by side, and the gate.
+
+    synthdistill eval recipe.toml
+
+1. config: what decides the answers; the generate, filter and train stages that they come from.
+2. read: held-out prompts, the teacher's answers to them, the ids of prompts that the student was trained on (left out, counted).
+3. work: student and base answer what is not in their journals; a teacher that samples answers twice (self-agreement); speed.
+4. write: `answers-{student,base,self}-*.jsonl`, `failures.jsonl`, `report.json`, the manifest. A gate that is not passed is a result,
+   not an error: the command line makes exit code 4 of it.
+
+`report.json` (docs/formats.md shows one; null where a figure cannot be had, its `reason` or `basis` says why):
+
+    n, left_out                 held-out prompts judged; those left out as the student was trained on them
+    score                       the metric that counts: the first of `[eval] metrics`, or `agreement` where no prompt has a reference
+    systems                     {teacher, student, base}: model, parameters, tokens_per_s, latency_ms {p50, p95}, usd_per_1k, score
+    answers                     {teacher, student, base}: answered, cut, failed. Cut and failed answers are wrong (0)
+    comparisons                 a list of `Comparison`, for each slice (`all` first) and metric
+    slices                      {slice, n, retention} of each
+    retention, recovered        {value, interval {low, high}, reason}; retention also n, and `of`: reference or agreement
+    beats_base                  student minus base, in points
+    self_agreement              {value, interval, reason, n}: the ceiling for agreement
+    speedup, speed              the student's tokens/s over the teacher's; how they were measured, each round
+    cost                        ratio (student over teacher), basis, tokens (mean per answer)
+    gate                        passed, checks [{name, value, threshold, passed, n}]
+
+Prices and the gate are *how*: when they change, the report on disk is priced and judged again, and nobody is asked.
+"""
+
+import difflib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from synthdistill import prompts as prompts_room
+from synthdistill import shards
+from synthdistill.errors import RecipeError, StorageError
+from synthdistill.evaluation import comparison, cost, metrics, speed
+from synthdistill.evaluation import report as reports
+from synthdistill.manifest import Counts, Manifest, ModelUsed, Opening, open_stage, sealed
+from synthdistill.progress import Progress
+from synthdistill.records import Completion, Failure, Prompt, encode
+from synthdistill.runs import Run
+from synthdistill.samplers import identify
+from synthdistill.samplers.base import ApiModel, Identity, Model, Sampling, ScriptedModel, TransformersModel, VllmModel, Workload
+from synthdistill.settings import Settings, how
+from synthdistill.stages import timing
+from synthdistill.stages.asked import Answers, Asked
+
+STAGE = "eval"
+
+
+class StudentPrice(Settings):
+    """Dollars an hour of the machine that the student will run on."""
+
+    usd_per_hour: float = how(ge=0)
+
+
+class Speed(Settings):
+    """How speed is measured: a batch of `prompts`, `rounds` times by turns, and `single` prompts one at a time. 0 prompts: not at all."""
+
+    prompts: int = how(128, ge=0)
+    rounds: int = how(3, ge=1)
+    single: int = how(20, ge=1)
+
+
+class Config(Settings):
+    """`[eval]`"""
+
+    metrics: list[str] = Field(["exact_match"], min_length=1)
+    text_fields: list[str] = []
+    sampling: Sampling = Sampling()
+    backend: Literal["transformers", "vllm"] = "transformers"
+    self_agreement: int = Field(200, ge=0)
+    student_price: StudentPrice | None = how(None)
+    speed: Speed = how(Speed())
+
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if name not in metrics.METRICS:
+                near = difflib.get_close_matches(name, metrics.METRICS, n=1, cutoff=0.4)
+                raise ValueError(
+                    f"unknown metric {name!r}; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(metrics.METRICS)}")
+                )
+        if len(set(names)) < len(names):
+            raise ValueError("a metric is named twice")
+        return names
+
+
+class GateSlices(Settings):
+    """The retention that each slice with at least 30 scored rows must have, as a point estimate."""
+
+    minimum: float = how(ge=0)
+
+
+class Gate(Settings):
+    """`[gate]`: what a student must reach. `retention` is compared with the lower bound of its interval."""
+
+    retention: float = how(0.95, ge=0)
+    slices: GateSlices | None = how(None)
+
+
+@dataclass(frozen=True, slots=True)
+class _HeldOut:
+    """What the stage reads: the prompts that are judged, the teacher's answers by prompt id, how many prompts were left out."""
+
+    prompts: list[Prompt]
+    teacher: Answers
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    """The part of an `Example` that is looked at here."""
+
+    prompt_id: str
+
+
+def what(config: Config, base: Path, limit: int | None = None) -> dict[str, Any]:
+    """What this stage adds to the stages that it reads."""
+    return {"eval": config.what()} | ({"limit": limit} if limit is not None else {})
+
+
+def run(
+    config: Config,
+    *,
+    gate: Gate,
+    prompts: prompts_room.Config,
+    teacher: Model,
+    teacher_sampling: Sampling,
+    student_base: str,
+    student_template: str | None,
+    place: Run,
+    workload: Workload,
+    progress: Progress,
+    limit: int | None = None,
+) -> Manifest:
+    """Measure the student. The manifest's results hold retention, systems and gate among others.
+
+    Raises:
+        UnfinishedError: an earlier stage of the run is not finished.
+        RecipeError: no held-out prompt is left, or the score can judge none of them.
+        MissingError, ChangedError, StorageError, SamplerError: as their docstrings say.
+        SynthdistillError: answers could not be had for a passing reason; the next start asks for them.
+    """
+    inputs = _inputs(place)
+    held_out = _read(config, place, limit)
+    opening = open_stage(place.stage(STAGE), STAGE, what(config, place.base, limit), inputs=inputs, run=place)
+    if opening.sealed:
+        return _told_again(opening, opening.sealed, config, gate, teacher)
+
+    seen = _as_student_sees(held_out.prompts, prompts, student_template, place.base)
+    student = Asked.of("student", _local(config.backend, place.stage("train") / "student"), seen, config.sampling, place)
+    base = Asked.of("base", _local(config.backend, student_base), seen, config.sampling, place)
+    twice = held_out.prompts[: config.self_agreement] if teacher_sampling.temperature > 0 else []
+    itself = Asked.of("self", teacher, twice, teacher_sampling, place, samples=2)
+
+    for each in (student, base, itself):
+        each.recall(opening.folder, held_out.teacher.values())  # the first of `itself` may be there, where its sampling is the same
+        each.answer(opening.folder, place, workload, progress)
+    report = _compared(config, prompts.slices, held_out, {"student": student.by_prompt(), "base": base.by_prompt()})
+    report["self_agreement"] = _self_agreement(itself, teacher_sampling)
+    reports.add_speed(report, _measured(config.speed, teacher, student, held_out, place, workload, progress))
+    report = _judged(report, config, gate, teacher)
+    identities = {"teacher": identify(teacher, place.base), "student": student.identity, "base": base.identity}
+    report["systems"] = {name: _described(identities[name], report["systems"][name]) for name in identities}
+
+    spent = _usage(itself, held_out)
+    manifest = opening.seal(
+        outputs=_write((student, base, itself), report, opening),
+        counts=_counts(report, student, held_out.left_out),
+        models={name: ModelUsed(id=who.id, revision=who.revision) for name, who in identities.items()},
+        usage=spent,
+        cost_usd=round(cost.usd_by_tokens(cost.Tokens(**spent), **teacher.price.model_dump()) / 1000, 6) if teacher.price else None,
+        results=reports.results(report),
+    )
+    for path in (*shards.journals(opening.folder, "answers"), *shards.journals(opening.folder, "failures")):
+        path.unlink()
+    return manifest
+
+
+def plan(config: Config, *, place: Run, limit: int | None = None) -> dict[str, Any]:
+    """What `run` would do: prompts, answers wanted of each model that are not on disk, tokens at most. Asks nobody, writes nothing."""
+    _inputs(place)
+    held_out = _read(config, place, limit)
+    n, folder = len(held_out.prompts), place.stage(STAGE)
+    drawn = Sampling.model_validate(sealed(place, "generate").config["generate"]["sampling"])
+    wanted = {"student": n, "base": n, "self": 2 * min(n, config.self_agreement) if drawn.temperature > 0 else 0}
+    known = {name: {row.id for row in shards.replay(folder, f"answers-{name}", Completion)} for name in wanted}
+    to_ask = {name: count - len(known[name]) for name, count in wanted.items()}
+    longest = {"student": config.sampling.max_tokens, "base": config.sampling.max_tokens, "self": drawn.max_tokens}
+    return {
+        "prompts": n,
+        "left_out": held_out.left_out,
+        "to_ask": to_ask,
+        "output_tokens_at_most": {name: count * longest[name] for name, count in to_ask.items()},
+    }
+
+
+def judge(report: Mapping[str, Any], gate: Gate) -> dict[str, Any]:
+    """Hold a report against a gate: {passed, checks}."""
+    return reports.judged(report, retention=gate.retention, slice_minimum=gate.slices.minimum if gate.slices else None)
+
+
+def _inputs(place: Run) -> dict[str, str]:
+    return {stage: sealed(place, stage).fingerprint for stage in ("generate", "filter", "train")}
+
+
+def _read(config: Config, place: Run, limit: int | None) -> _HeldOut:
+    folder = place.stage("generate")
+    prompts = sorted(shards.read(folder, "prompts-held_out", Prompt), key=lambda prompt: prompt.id)[:limit]
+    trained = {row.prompt_id for row in shards.read(place.stage("filter"), "examples", _Trained)}
+    kept = [prompt for prompt in prompts if prompt.id not in trained]
+    if not kept:
+        reason = f"the student was trained on all {len(prompts)}" if prompts else "that split has none"
+        raise RecipeError(f"no held-out prompt to judge the student on: {reason}", "Raise [prompts] held_out, or name a file there")
+    _refuse_unjudgeable(config, kept)
+    ids = {prompt.id for prompt in kept}
+    answers = {row.prompt_id: row for row in shards.read(folder, "completions-held_out", Completion) if row.index == 0}
+    return _HeldOut(kept, {prompt_id: row for prompt_id, row in answers.items() if prompt_id in ids}, len(prompts) - len(kept))
+
+
+def _refuse_unjudgeable(config: Config, prompts: list[Prompt]) -> None:
+    """A score that can judge none of the references is a mistake in the recipe; no references at all are not."""
+    score, gold = config.metrics[0], [prompt.reference for prompt in prompts if prompt.reference is not None]
+    if not gold or score == "agreement":
+        return
+    reasons = [metrics.measure(score, metrics.Case("", reference))[0] for reference in gold]
+    if all(found.value is None for found in reasons):
+        raise RecipeError(
+            f"[eval] metrics: {score} can judge none of the {len(gold)} references: {reasons[0].reason}",
+            "Put another metric first, or mend [prompts] reference",
+        )
+
+
+def _as_student_sees(prompts: list[Prompt], config: prompts_room.Config, template: str | None, base: Path) -> list[Prompt]:
+    """The same prompts through the student's template."""
+    if template is None:
+        return prompts
+    rendered = prompts_room.messages_for(config, base, prompts_room.template_path(template, base))
+    lost = sum(prompt.id not in rendered for prompt in prompts)
+    if lost:
+        raise RecipeError(
+            f"{lost} held-out prompts of this run are not in [prompts] source any more", "Put its rows back, or use --run NEW"
+        )
+    return [replace(prompt, messages=rendered[prompt.id]) for prompt in prompts]
+
+
+def _local(backend: str, model: str | Path) -> Model:
+    if backend == "vllm":
+        return VllmModel(kind="vllm", model=str(model))
+    return TransformersModel(kind="transformers", model=str(model))
+
+
+def _compared(config: Config, slices: list[str], held_out: _HeldOut, answers: dict[str, Answers]) -> dict[str, Any]:
+    """Score every answer by every metric. Without any reference the score is agreement with the teacher, and is called so."""
+    by_system = {"teacher": held_out.teacher, **answers}
+    names = [*config.metrics, *({"agreement"} - set(config.metrics))]
+    gold = any(prompt.reference is not None for prompt in held_out.prompts)
+    score = config.metrics[0] if gold or config.metrics[0] == "json_valid" else "agreement"
+    rows = []
+    for prompt in held_out.prompts:
+        said = {name: _said(found.get(prompt.id)) for name, found in by_system.items()}
+        rows.append(comparison.row(prompt, said, names, text_fields=frozenset(config.text_fields), slices=slices))
+    report = reports.compared(rows, names, score=score, of="reference" if gold and score != "agreement" else "agreement")
+    ids = [prompt.id for prompt in held_out.prompts]
+    return report | {
+        "left_out": held_out.left_out,
+        "answers": {name: reports.answered(found, ids) for name, found in by_system.items()},
+        "cost": {"tokens": {name: reports.mean_tokens(found, ids) for name, found in by_system.items()}},
+    }
+
+
+def _said(answer: Completion | Failure | None) -> str | None:
+    return metrics.said(answer) if isinstance(answer, Completion) else None
+
+
+def _self_agreement(asked: Asked, sampling: Sampling) -> dict[str, Any]:
+    if sampling.temperature == 0:
+        return {"value": 1.0, "interval": None, "reason": "a greedy teacher agrees with itself by definition", "n": 0}
+    if not asked.requests:
+        return {"value": None, "interval": None, "reason": "not asked: [eval] self_agreement = 0", "n": 0}
+    first, second = asked.by_prompt(0), asked.by_prompt(1)
+    clusters = [comparison.cluster_of(request.prompt) for request in asked.requests if request.index == 0]
+    return reports.self_agreement([(_said(first[prompt_id]), _said(second[prompt_id])) for prompt_id in first], clusters)
+
+
+def _measured(
+    config: Speed, teacher: Model, student: Asked, held_out: _HeldOut, place: Run, workload: Workload, progress: Progress
+) -> speed.Measured:
+    """Teacher and student by turns where both are here, through vLLM if the teacher is, else through transformers."""
+    sizes = timing.Sizes(config.prompts, config.rounds, config.single)
+    if isinstance(teacher, ApiModel | ScriptedModel):
+        found = timing.measure({"student": (student.model, student.requests)}, sizes, place=place, workload=workload, progress=progress)
+        timing.add_server(found, held_out.teacher.values())
+        return found
+    backend = "vllm" if isinstance(teacher, VllmModel) else "transformers"
+    alike = _local(backend, place.stage("train") / "student")
+    asked = Asked.of("teacher", teacher, held_out.prompts, student.requests[0].sampling, place)
+    contenders = {"teacher": (teacher, asked.requests), "student": (alike, student.requests)}
+    return timing.measure(contenders, sizes, place=place, workload=workload, progress=progress)
+
+
+def _judged(report: dict[str, Any], config: Config, gate: Gate, teacher: Model) -> dict[str, Any]:
+    """Priced and judged: all that may change without asking anybody."""
+    price = teacher.price.model_dump() if teacher.price else None
+    reports.add_cost(report, teacher_price=price, usd_per_hour=config.student_price.usd_per_hour if config.student_price else None)
+    return report | {"gate": judge(report, gate)}
+
+
+def _described(identity: Identity, system: Mapping[str, Any]) -> dict[str, Any]:
+    size = cost.parameters(identity.folder) if identity.folder else None
+    keys = ("tokens_per_s", "latency_ms", "usd_per_1k", "score")
+    return {"model": identity.id, "parameters": size, **{key: system[key] for key in keys}}
+
+
+def _write(asked: tuple[Asked, ...], report: dict[str, Any], opening: Opening) -> list[shards.Output]:
+    outputs = [output for each in asked for output in each.seal(opening.folder, opening.shards)]
+    failures = sorted({row.id: row for each in asked for row in each.failures()}.items())
+    outputs.append(shards.seal(opening.folder / "failures.jsonl", b"".join(encode(row) for _, row in failures), rows=len(failures)))
+    return [*outputs, _write_report(report, opening.folder)]
+
+
+def _write_report(report: dict[str, Any], folder: Path) -> shards.Output:
+    data = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return shards.seal(folder / "report.json", data.encode(), rows=1)
+
+
+def _counts(report: Mapping[str, Any], student: Asked, left_out: int) -> Counts:
+    failed = Counter(row.kind for row in student.answers.values() if isinstance(row, Failure))
+    return Counts(
+        read=report["n"] + left_out,
+        written=report["n"] - failed.total(),
+        dropped={"trained_on": left_out} if left_out else {},
+        failed=dict(failed),
+        unscored=reports.unscored(report),
+        more={f"{name}_{end}": count for name, ends in report["answers"].items() for end, count in ends.items()},
+    )
+
+
+def _usage(itself: Asked, held_out: _HeldOut) -> dict[str, int]:
+    """Tokens that the teacher was asked for here; the answers of the generate stage are paid for there."""
+    paid = {row.id for row in held_out.teacher.values()}
+    usages = [row.usage for row in itself.completions() if row.id not in paid]
+    return {kind: sum(getattr(usage, kind) for usage in usages) for kind in ("input", "output", "cached_input")}
+
+
+def _told_again(opening: Opening, manifest: Manifest, config: Config, gate: Gate, teacher: Model) -> Manifest:
+    """Up to date, but for prices and the gate: these are put on the report that is there."""
+    path = opening.folder / "report.json"
+    try:
+        old = json.loads(path.read_bytes())
+        report = _judged(json.loads(path.read_bytes()), config, gate, teacher)
+    except (OSError, ValueError, KeyError) as error:
+        raise StorageError(f"{path} cannot be read as a report: {error!r}", "Restore it, or start again with --run NEW") from error
+    if report == old and reports.results(report) == manifest.results:
+        return manifest
+    written = _write_report(report, opening.folder)
+    outputs = [written if output.file == written.file else output for output in manifest.outputs]
+    changed = manifest.model_copy(update={"outputs": outputs, "results": reports.results(report)})
+    shards.seal(opening.folder / "manifest.json", (changed.model_dump_json(indent=2) + "\n").encode(), rows=1)
+    return changed

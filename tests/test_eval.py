@@ -1,0 +1,584 @@
+import json
+import multiprocessing
+import random
+import time
+from pathlib import Path
+
+import pytest
+from project import jsonl
+from tiny import tiny_model
+
+from synthdistill import prompts as prompts_room
+from synthdistill import shards
+from synthdistill.errors import ChangedError, RecipeError, StorageError, SynthdistillError, UnfinishedError
+from synthdistill.manifest import Counts, file_hash, load, open_stage
+from synthdistill.progress import Silent
+from synthdistill.records import Completion, Example, Failure, Prompt, Usage, digest
+from synthdistill.runs import Run
+from synthdistill.samplers import identify
+from synthdistill.samplers.base import (
+    ApiModel,
+    Closing,
+    Price,
+    Sampling,
+    ScriptedModel,
+    TransformersModel,
+    Workload,
+    completion_id,
+)
+from synthdistill.stages import asked, eval, timing
+from synthdistill.stages.eval import Config, Gate, GateSlices, Speed, StudentPrice, judge
+
+QUICK = Speed(prompts=8, rounds=3, single=3)
+
+
+class Scripted(Closing):
+    """Says what `say` makes of a prompt, at a set pace; None is a failure. Every request goes to the shared `history`."""
+
+    def __init__(self, name, say, history, pace=0.0):
+        self.name, self.say, self.history, self.pace = name, say, history, pace
+
+    def sample(self, requests):
+        for request in requests:
+            self.history.append((self.name, request.prompt.id, request.index))
+            text = self.say(request)
+            time.sleep(self.pace)
+            if text is None:
+                yield Failure(request.id, request.prompt.id, request.index, "refused", "no", 1, retryable=False)
+            elif text == "later":
+                yield Failure(request.id, request.prompt.id, request.index, "busy", "come back", 1, retryable=True)
+            else:
+                yield answer(request.prompt, request.id, text, request.index)
+
+
+def answer(prompt, identifier, text, index=0, latency=0.5):
+    finish = "length" if text.endswith("...") else "stop"
+    return Completion(identifier, prompt.id, prompt.source_ids, index, text, finish, "m", Usage(10, 4), latency)
+
+
+def model(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+def number(prompt) -> int:
+    return int(prompt.text.split()[-1])
+
+
+class Bench:
+    """A run whose generate, filter and train are sealed, and three models that say what a test makes them say."""
+
+    def __init__(self, folder: Path, monkeypatch=None, count=40) -> None:
+        self.folder, self.count = folder, count
+        self.place = Run(folder / "runs" / "main", folder, "recipe.toml")
+        model(folder / "base")
+        self.reference = lambda i: f"answer {i}"
+        self.said = {"teacher": lambda i: f"answer {i}", "student": lambda i: f"answer {i}", "base": lambda i: "noise"}
+        self.metadata = lambda i: {"kind": "even" if i % 2 == 0 else "odd"}
+        self.group = lambda i: None
+        self.history = []
+        self.teacher = ScriptedModel(kind="scripted", answers="answers.jsonl")
+        jsonl(folder / "answers.jsonl", [{"text": "unused"}])
+        self.trained = []
+        self.teacher_sampling = Sampling()
+        self.pace = {}
+        if monkeypatch:
+            monkeypatch.setattr(asked, "open_sampler", self.open)
+            monkeypatch.setattr(timing, "open_sampler", self.open)
+
+    def open(self, opened, base, workload):
+        name = Path(opened.model).name if isinstance(opened, TransformersModel) else "teacher"
+        return Scripted(name, lambda request: self.said[name](number(request.prompt)), self.history, self.pace.get(name, 0.0))
+
+    def prompts(self):
+        for i in range(self.count):
+            messages = [{"role": "user", "content": f"question {i}"}]
+            text = f"question {i}"
+            yield Prompt(
+                digest(messages, None),
+                [f"row-{i}"],
+                messages,
+                text,
+                "held_out",
+                reference=self.reference(i),
+                group=self.group(i),
+                metadata=self.metadata(i),
+            )
+
+    def prepare(self):
+        for stage in ("generate", "filter", "train"):
+            opening = open_stage(
+                self.place.stage(stage), stage, {"generate": {"sampling": self.teacher_sampling.what()}}, inputs={}, run=self.place
+            )
+            if stage == "generate":
+                found, identity = list(self.prompts()), identify(self.teacher, self.folder)
+                shards.write(opening.folder, "prompts-held_out", found, shards=4)
+                rows = [(prompt, self.said["teacher"](number(prompt))) for prompt in found]
+                completions = [answer(p, completion_id(p, identity, Sampling(), 0), text) for p, text in rows if text is not None]
+                shards.write(opening.folder, "completions-held_out", completions, shards=4, key="prompt_id")
+            if stage == "filter":
+                rows = [Example(digest(i), i, "c", [], [], []) for i in self.trained]
+                shards.write(opening.folder, "examples", rows, shards=1)
+            if stage == "train":
+                model(opening.folder / "student")
+            opening.seal(outputs=[], counts=Counts())
+        return self
+
+    def run(self, gate=None, limit=None, template=None, teacher=None, **config):
+        if not self.place.stage("train").exists():
+            self.prepare()
+        return eval.run(
+            Config(**{"speed": Speed(prompts=0)} | config),
+            gate=gate or Gate(),
+            prompts=prompts_room.Config(source="rows.jsonl", template="prompt.md", slices=["kind"]),
+            teacher=teacher or self.teacher,
+            teacher_sampling=self.teacher_sampling,
+            student_base="base",
+            student_template=template,
+            place=self.place,
+            workload=Workload(),
+            progress=Silent(),
+            limit=limit,
+        )
+
+    @property
+    def report(self):
+        return json.loads((self.place.stage("eval") / "report.json").read_text())
+
+    def comparison(self, metric, slice_="all"):
+        return next(row for row in self.report["comparisons"] if (row["metric"], row["slice"]) == (metric, slice_))
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
+    return Bench(tmp_path, monkeypatch)
+
+
+def test_a_report_has_every_key_that_the_design_promises(bench):
+    bench.run()
+
+    assert {
+        "n",
+        "systems",
+        "comparisons",
+        "retention",
+        "recovered",
+        "self_agreement",
+        "gate",
+        "cost",
+        "speedup",
+        "left_out",
+    } < bench.report.keys()
+    for system in bench.report["systems"].values():
+        assert list(system) == ["model", "parameters", "tokens_per_s", "latency_ms", "usd_per_1k", "score"]
+    assert set(bench.report["retention"]) == {"value", "interval", "reason", "of", "n"}
+
+
+def test_student_teacher_and_base_are_scored_on_the_same_prompts(bench):
+    bench.said["teacher"] = lambda i: f"answer {i}" if i % 4 else "wrong"
+    bench.said["student"] = lambda i: f"answer {i}" if i % 2 else "wrong"
+    manifest = bench.run()
+    scores = {name: system["score"] for name, system in bench.report["systems"].items()}
+
+    assert scores == {"teacher": 0.75, "student": 0.5, "base": 0.0}
+    assert bench.report["retention"]["value"] == pytest.approx(2 / 3, abs=1e-6)
+    assert bench.report["recovered"]["value"] == pytest.approx(2 / 3, abs=1e-6)
+    assert bench.report["beats_base"]["value"] == 50.0
+    assert bench.comparison("exact_match")["gap"] == -0.25
+    assert manifest.results["retention"] == bench.report["retention"]
+
+
+def test_a_missing_cut_or_failed_answer_is_wrong_for_whoever_gave_it(bench):
+    bench.said["teacher"] = lambda i: None if i < 4 else f"answer {i}"
+    bench.said["student"] = lambda i: None if i < 2 else f"answer {i}..." if i < 10 else f"answer {i}"
+    manifest = bench.run()
+
+    assert bench.comparison("exact_match") | {"interval": None, "gap": None} == {
+        "metric": "exact_match",
+        "slice": "all",
+        "student": 0.75,
+        "teacher": 0.9,
+        "base": 0.0,
+        "gap": None,
+        "interval": None,
+        "n": 40,
+        "unscored": 0,
+    }
+    assert bench.report["answers"]["student"] == {"answered": 30, "cut": 8, "failed": 2}
+    assert bench.report["answers"]["teacher"] == {"answered": 36, "cut": 0, "failed": 4}
+    assert (manifest.counts.read, manifest.counts.written, manifest.counts.failed) == (40, 38, {"refused": 2})
+
+
+def test_rows_without_gold_are_null_and_counted(bench):
+    bench.reference = lambda i: f"answer {i}" if i < 30 else None
+    bench.said["student"] = lambda i: f"answer {i}" if i < 15 else "wrong"
+    manifest = bench.run()
+
+    assert bench.comparison("exact_match")["student"] == 0.5
+    assert (bench.comparison("exact_match")["n"], bench.comparison("exact_match")["unscored"]) == (30, 10)
+    assert manifest.counts.unscored == {"exact_match": 10}
+
+
+def test_agreement_is_null_where_the_teacher_has_no_answer(bench):
+    bench.said["teacher"] = lambda i: None if i < 4 else f"answer {i}"
+    bench.run()
+
+    assert (bench.comparison("agreement")["n"], bench.comparison("agreement")["unscored"]) == (36, 4)
+
+
+def test_without_any_reference_retention_is_agreement_and_is_called_so(bench):
+    bench.reference = lambda i: None
+    bench.said["student"] = lambda i: f"Answer  {i}" if i < 30 else "wrong"
+    bench.run()
+
+    assert bench.report["retention"]["of"] == bench.report["score"] == "agreement"
+    assert bench.report["retention"]["value"] == 0.75
+    assert bench.report["systems"]["teacher"]["score"] == 1.0
+
+
+def test_slices_come_after_all_with_their_own_n(bench):
+    bench.said["student"] = lambda i: "wrong" if i % 2 else f"answer {i}"
+    bench.run()
+
+    assert [(each["slice"], each["n"], each["retention"]["value"]) for each in bench.report["slices"]] == [
+        ("all", 40, 0.5),
+        ("kind=even", 20, 1.0),
+        ("kind=odd", 20, 0.0),
+    ]
+
+
+def test_the_gate_looks_at_the_lower_bound_not_at_the_point(bench):
+    bench.said["student"] = lambda i: f"answer {i}" if i else "wrong"
+    bench.run(Gate(retention=0.95))
+    (check,) = bench.report["gate"]["checks"]
+
+    assert bench.report["retention"]["value"] > 0.95 > check["value"] == bench.report["retention"]["interval"]["low"]
+    assert (check["passed"], bench.report["gate"]["passed"]) == (False, False)
+
+
+@pytest.mark.parametrize(("count", "checked"), [(80, ["retention", "retention kind=even", "retention kind=odd"]), (40, ["retention"])])
+def test_slices_with_fewer_than_30_rows_are_shown_but_not_gated(bench, count, checked):
+    bench.count = count
+    bench.said["student"] = lambda i: "wrong" if i % 2 else f"answer {i}"
+    manifest = bench.run(Gate(retention=0.1, slices=GateSlices(minimum=0.85)))
+
+    assert [check["name"] for check in manifest.results["gate"]["checks"]] == checked
+    assert manifest.results["gate"]["passed"] is (count == 40)
+    assert len(bench.report["slices"]) == 3
+
+
+def test_a_retention_that_could_not_be_had_does_not_pass():
+    report = {"retention": {"value": None, "interval": None, "n": 0}, "slices": [{"slice": "all"}]}
+
+    assert judge(report, Gate(retention=0.0))["passed"] is False
+
+
+def test_a_changed_gate_is_judged_again_without_asking_anybody(bench):
+    bench.said["student"] = lambda i: f"answer {i}" if i % 10 else "wrong"
+    assert bench.run(Gate(retention=0.99)).results["gate"]["passed"] is False
+    before, asked_before = bench.report, len(bench.history)
+
+    again = bench.run(Gate(retention=0.5))
+
+    assert (again.up_to_date, again.results["gate"]["passed"], len(bench.history)) == (True, True, asked_before)
+    assert {key for key in before if before[key] != bench.report[key]} == {"gate"}
+    sealed = load(bench.place.stage("eval"))
+    assert sealed.results == again.results
+    listed = next(output for output in sealed.outputs if output.file == "report.json")
+    assert listed.sha256 == file_hash(bench.place.stage("eval") / "report.json")
+
+
+def test_an_unchanged_gate_leaves_the_files_alone(bench):
+    bench.run()
+    files = {path: path.stat().st_mtime_ns for path in bench.place.stage("eval").iterdir()}
+    bench.run()
+
+    assert {path: path.stat().st_mtime_ns for path in bench.place.stage("eval").iterdir()} == files
+
+
+def test_a_changed_price_is_reckoned_again_without_asking_anybody(bench):
+    bench.run()
+    asked_before = len(bench.history)
+    manifest = bench.run(teacher=bench.teacher.model_copy(update={"price": Price(input=100.0, output=1000.0)}))
+
+    assert manifest.results["systems"]["teacher"]["usd_per_1k"] == pytest.approx(5.0)
+    assert len(bench.history) == asked_before
+
+
+def test_a_changed_metric_is_refused_by_name(bench):
+    bench.run()
+
+    with pytest.raises(ChangedError, match=r"eval\.metrics"):
+        bench.run(metrics=["token_f1"])
+
+
+def test_a_damaged_report_is_an_error_with_its_path(bench):
+    bench.run()
+    (bench.place.stage("eval") / "report.json").write_text("{")
+
+    with pytest.raises(StorageError, match=r"report\.json"):
+        bench.run()
+
+
+def test_prompts_that_the_student_was_trained_on_are_left_out_and_counted(bench):
+    bench.trained = [prompt.id for prompt in bench.prompts()][:7]
+    manifest = bench.run()
+
+    assert (bench.report["n"], bench.report["left_out"]) == (33, 7)
+    assert (manifest.counts.read, manifest.counts.written, manifest.counts.dropped) == (40, 33, {"trained_on": 7})
+    assert not {prompt_id for _, prompt_id, _ in bench.history} & set(bench.trained)
+
+
+def test_a_student_that_was_trained_on_everything_is_not_judged(bench):
+    bench.trained = [prompt.id for prompt in bench.prompts()]
+
+    with pytest.raises(RecipeError, match="trained on all 40"):
+        bench.run()
+
+
+def test_limit_judges_the_first_prompts_by_id(bench):
+    bench.run(limit=10)
+
+    assert {prompt_id for _, prompt_id, _ in bench.history} == set(sorted(prompt.id for prompt in bench.prompts())[:10])
+
+
+def test_answers_are_sealed_and_their_journals_gone(bench):
+    bench.said["base"] = lambda i: None if i == 3 else "noise"
+    bench.run()
+    folder = bench.place.stage("eval")
+
+    assert len(list(shards.read(folder, "answers-student", Completion))) == 40
+    assert len(list(shards.read(folder, "answers-base", Completion))) == 39
+    assert [json.loads(line)["kind"] for line in (folder / "failures.jsonl").open()] == ["refused"]
+    assert not list(folder.glob("*.part"))
+
+
+def test_a_row_that_fails_for_a_passing_reason_is_asked_once_more(bench):
+    turns = []
+    bench.said["student"] = lambda i: "later" if i == 5 and not turns.append(i) and len(turns) == 1 else f"answer {i}"
+    bench.run()
+
+    assert bench.report["answers"]["student"] == {"answered": 40, "cut": 0, "failed": 0}
+
+
+def test_what_keeps_failing_for_a_passing_reason_stops_the_stage_and_is_asked_at_the_next_start(bench):
+    bench.said["student"] = lambda i: "later" if i == 5 else f"answer {i}"
+    with pytest.raises(SynthdistillError, match=r"1 of 40 answers \(student\) could not be had; the first: come back"):
+        bench.run()
+    bench.history.clear()
+    bench.said["student"] = lambda i: f"answer {i}"
+    bench.run()
+
+    assert len([asked_ for asked_ in bench.history if asked_[0] == "student"]) == 1
+
+
+def test_a_greedy_teacher_agrees_with_itself_and_is_not_asked(bench):
+    bench.run()
+
+    assert bench.report["self_agreement"]["value"] == 1.0
+    assert {name for name, _, _ in bench.history} == {"student", "base"}
+
+
+def test_a_sampling_teacher_is_asked_twice_for_its_agreement_with_itself(bench):
+    bench.teacher_sampling = Sampling(temperature=0.8)
+    bench.prepare()
+    turns = []
+    bench.said["teacher"] = lambda i: turns.append(i) or (f"answer {i}" if i % 4 or turns.count(i) == 1 else "another")
+    manifest = bench.run(self_agreement=20)
+    per_prompt = [each for each in bench.history if each[0] == "teacher"]
+
+    assert len(per_prompt) == 40
+    assert bench.report["self_agreement"]["n"] == 20
+    assert bench.report["self_agreement"]["value"] == pytest.approx(1 - sum(i % 4 == 0 for i in set(turns)) / 20)
+    assert bench.report["self_agreement"]["interval"]["low"] < bench.report["self_agreement"]["value"]
+    assert manifest.usage == {"input": 400, "output": 160, "cached_input": 0}
+
+
+def test_an_answer_that_generate_has_already_is_not_asked_again_for_self_agreement(bench):
+    bench.teacher_sampling = Sampling(temperature=0.8)
+    identity = identify(bench.teacher, bench.folder)
+    bench.prepare()
+    folder = bench.place.stage("generate")
+    rows = [answer(p, completion_id(p, identity, bench.teacher_sampling, 0), "answer") for p in bench.prompts()]
+    shards.write(folder, "completions-held_out", rows, shards=4, key="prompt_id")
+    manifest = bench.run(sampling=bench.teacher_sampling, teacher=bench.teacher.model_copy(update={"price": Price(input=1.0, output=10.0)}))
+
+    assert {index for name, _, index in bench.history if name == "teacher"} == {1}
+    assert (manifest.usage["output"], manifest.cost_usd) == (40 * 4, pytest.approx(0.002))
+
+
+def test_a_server_is_told_by_the_times_on_disk_and_never_asked(bench, monkeypatch):
+    bench.teacher = ApiModel(kind="api", model="big", price=Price(input=1.0, output=10.0))
+    manifest = bench.run(speed=QUICK, student_price=StudentPrice(usd_per_hour=1.0))
+    teacher = manifest.results["systems"]["teacher"]
+
+    assert (teacher["latency_ms"], teacher["tokens_per_s"]) == ({"p50": 500.0, "p95": 500.0}, 8.0)
+    assert teacher["usd_per_1k"] == pytest.approx(0.05)
+    assert manifest.results["speedup"] is None
+    assert manifest.results["cost"]["basis"] == "dollars per 1,000 answers"
+    assert "teacher" not in {name for name, _, _ in bench.history}
+
+
+def test_a_teacher_here_is_timed_by_turns_with_the_student(bench):
+    bench.teacher = TransformersModel(kind="transformers", model=str(model(bench.folder / "teacher")))
+    bench.pace = {"teacher": 0.012, "student": 0.002}
+    manifest = bench.run(speed=QUICK)
+    timed = [name for name, _, _ in bench.history if name != "base"][40:]
+
+    assert timed == ["teacher"] * 3 + ["student"] * 3 + (["teacher"] * 8 + ["student"] * 8) * 3
+    assert manifest.results["speedup"] > 2
+    assert manifest.results["cost"]["ratio"] < 0.5
+    assert manifest.results["cost"]["basis"].startswith("seconds per answer at equal batch")
+
+
+def test_the_student_is_asked_through_its_own_template(bench):
+    rows = [{"text": f"question {i}"} for i in range(bench.count)]
+    jsonl(bench.folder / "rows.jsonl", rows)
+    (bench.folder / "prompt.md").write_text("{{ text }}")
+    (bench.folder / "short.md").write_text("Q: {{ text }}")
+    asked_ = []
+    bench.open = lambda opened, base, workload: Spy(asked_)
+    asked.open_sampler, timing.open_sampler = bench.open, bench.open
+    bench.run(template="short.md")
+
+    assert {message["content"] for message in asked_} == {f"Q: {row['text']}" for row in rows}
+
+
+class Spy(Scripted):
+    def __init__(self, seen):
+        super().__init__("spy", lambda request: seen.append(request.prompt.messages[0]) or "x", [])
+
+
+def test_two_runs_give_the_same_report_but_for_speed(tmp_path, monkeypatch):
+    reports = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        bench = Bench(tmp_path / name, monkeypatch)
+        bench.said["student"] = lambda i: f"answer {i}" if i % 3 else "wrong"
+        bench.group = lambda i: f"group {i // 4}"
+        bench.run()
+        reports.append((bench.place.stage("eval") / "report.json").read_bytes())
+
+    assert reports[0] == reports[1]
+
+
+def test_groups_widen_the_interval(tmp_path, monkeypatch):
+    widths = []
+    for name, group in (("rows", lambda i: None), ("groups", lambda i: f"group {i // 8}")):
+        (tmp_path / name).mkdir()
+        bench = Bench(tmp_path / name, monkeypatch, count=160)
+        bench.said["student"] = lambda i: f"answer {i}" if i // 8 % 2 else "wrong"
+        bench.group = group
+        bench.run()
+        interval = bench.report["retention"]["interval"]
+        widths.append(interval["high"] - interval["low"])
+
+    assert widths[1] > 2 * widths[0]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["exact"], "did you mean exact_match"),
+        (["json_field"], "did you mean json_fields"),
+        (["bleurt42"], "known: "),
+        ([], "at least 1"),
+        (["token_f1"] * 2, "twice"),
+    ],
+)
+def test_a_wrong_list_of_metrics_is_refused_with_the_nearest_name(names, expected):
+    with pytest.raises(ValueError, match=expected):
+        Config(metrics=names)
+
+
+def test_a_score_that_can_judge_no_reference_is_refused_before_anything_is_asked(bench):
+    with pytest.raises(RecipeError, match="json_fields can judge none of the 40 references"):
+        bench.run(metrics=["json_fields"])
+
+    assert not bench.history
+    assert not bench.place.stage("eval").exists()
+
+
+def test_an_unfinished_stage_is_refused_with_its_command(bench):
+    bench.prepare()
+    (bench.place.stage("filter") / "manifest.json").unlink()
+
+    with pytest.raises(UnfinishedError, match=r"synthdistill filter recipe\.toml"):
+        bench.run()
+
+
+def test_a_plan_says_what_is_left_to_ask_and_writes_nothing(bench):
+    bench.teacher_sampling = Sampling(temperature=0.8, max_tokens=16)
+    bench.prepare()
+    planned = eval.plan(Config(self_agreement=10, sampling=Sampling(max_tokens=8)), place=bench.place)
+
+    assert planned["to_ask"] == {"student": 40, "base": 40, "self": 20}
+    assert planned["output_tokens_at_most"] == {"student": 320, "base": 320, "self": 320}
+    assert not bench.place.stage("eval").exists()
+
+
+def test_only_what_decides_the_report_is_fingerprinted(tmp_path):
+    one = eval.what(Config(), tmp_path)
+
+    assert eval.what(Config(speed=QUICK, student_price=StudentPrice(usd_per_hour=1.0)), tmp_path) == one
+    assert eval.what(Config(self_agreement=3), tmp_path) != one
+    assert Gate(slices=GateSlices(minimum=0.5)).what() == {}
+
+
+def _evaluate(folder, log):
+    bench = Bench(folder)
+
+    def opened(model_, base, workload):
+        sampler = bench.open(model_, base, workload)
+        say = sampler.say
+
+        def slowly(request):
+            with log.open("a") as lines:
+                lines.write(f"{sampler.name} {request.prompt.id}\n")
+            time.sleep(0.005)
+            return say(request)
+
+        sampler.say = slowly
+        return sampler
+
+    asked.open_sampler = opened
+    bench.run()
+
+
+def _lines(log):
+    return log.read_text().split("\n")[:-1] if log.exists() else []
+
+
+def test_an_evaluation_that_is_killed_again_and_again_asks_no_answered_row_twice(tmp_path):
+    place, log, chance, kills = Bench(tmp_path).prepare().place, tmp_path / "asked.txt", random.Random(1), 4
+    for kill in range(kills + 1):
+        process = multiprocessing.get_context("spawn").Process(target=_evaluate, args=(tmp_path, log))
+        process.start()
+        enough = len(_lines(log)) + chance.randint(3, 14) if kill < kills else 10_000
+        while process.is_alive() and len(_lines(log)) < enough:
+            time.sleep(0.002)
+        if kill < kills:
+            process.kill()
+        process.join()
+
+    assert process.exitcode == 0
+    assert len(set(_lines(log))) == 80
+    assert len(_lines(log)) <= 80 + kills
+    assert len(list(shards.read(place.stage("eval"), "answers-student", Completion))) == 40
+
+
+def test_a_real_model_is_evaluated_end_to_end(tmp_path):
+    """Two tiny models with random weights through the real sampler: the same one as teacher and student agrees with itself."""
+    bench = Bench(tmp_path, count=6)
+    bench.teacher = TransformersModel(kind="transformers", model=str(tiny_model(tmp_path / "teacher")))
+    bench.prepare()
+    tiny_model(bench.place.stage("train") / "student")
+    tiny_model(tmp_path / "base", seed=1)
+    manifest = bench.run(speed=Speed(prompts=4, rounds=1, single=2), sampling=Sampling(max_tokens=8))
+    systems = manifest.results["systems"]
+
+    assert systems["student"]["parameters"] == systems["teacher"]["parameters"] > 50_000
+    assert systems["student"]["tokens_per_s"] > 0
+    assert systems["teacher"]["latency_ms"]["p95"] > 0
+    assert bench.report["answers"]["base"]["failed"] == 0
