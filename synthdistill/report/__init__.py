@@ -1,0 +1,1 @@
+"""The page that says what a run came to: one HTML file, nothing fetched."""

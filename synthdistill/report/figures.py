@@ -1,0 +1,134 @@
+"""`eval/report.json` as the page reads it; DESIGN.md and docs/formats.md say what each key means.
+
+figures = load(place)
+figures.retention.value, figures.retention.interval
+"""
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from synthdistill.errors import StorageError
+from synthdistill.records import Comparison, Interval
+from synthdistill.runs import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A figure with its 95% interval; null where it could not be had, the reason says why. `of`: of the reference's score, or agreement."""
+
+    value: float | None = None
+    interval: Interval | None = None
+    reason: str | None = None
+    of: str | None = None
+    n: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Milliseconds an answer took."""
+
+    p50: float | None = None
+    p95: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What became of the held-out prompts: cut and failed ones count as wrong."""
+
+    answered: int = 0
+    cut: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """Teacher, student or base as it was measured."""
+
+    model: str | None = None
+    parameters: int | None = None
+    tokens_per_s: float | None = None
+    latency_ms: Latency | None = None
+    usd_per_1k: float | None = None
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One threshold of the gate. `value` is what is held against it: of the retention, the lower bound."""
+
+    name: str
+    value: float | None = None
+    threshold: float | None = None
+    passed: bool | None = None
+    n: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Whether the student may be promoted."""
+
+    passed: bool | None = None
+    checks: list[Check] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """An answer of the student over one of the teacher, and what both were reckoned from."""
+
+    ratio: float | None = None
+    basis: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """How tokens/s and latency were measured."""
+
+    basis: str | None = None
+    prompts: int | None = None
+    batch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The whole file. Every key may be null; one that this page does not know is passed over."""
+
+    n: int | None = None
+    score: str | None = None
+    systems: dict[str, System | None] = field(default_factory=dict)
+    answers: dict[str, Answers] = field(default_factory=dict)
+    comparisons: list[Comparison] = field(default_factory=list)
+    retention: Measured | None = None
+    recovered: Measured | None = None
+    beats_base: Measured | None = None
+    """In points, 0 to 100."""
+    self_agreement: Measured | None = None
+    gate: Gate | None = None
+    cost: Cost | None = None
+    speedup: float | None = None
+    speed: Speed | None = None
+    left_out: int | None = None
+
+    def system(self, role: str) -> System:
+        """Teacher, student or base; one that was not measured has nothing but nulls."""
+        return self.systems.get(role) or System()
+
+    @property
+    def whole(self) -> Comparison | None:
+        """The score on all rows."""
+        return next((row for row in self.comparisons if row.metric == self.score and row.slice == "all"), None)
+
+
+def load(place: Run) -> Figures:
+    """Read the file of a finished evaluation.
+
+    Raises:
+        StorageError: it is gone, or is no report.
+    """
+    path = place.stage("eval") / "report.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Figures)
+    except FileNotFoundError as error:
+        raise StorageError(f"no such file: {path}", "Restore it, or start again with --run NEW") from error
+    except msgspec.DecodeError as error:
+        raise StorageError(f"{path} is no report: {error}", "Restore it, or start again with --run NEW") from error
