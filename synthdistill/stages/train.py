@@ -1,0 +1,319 @@
+"""Examples to a student: fine-tuning on the teacher's answers.
+
+    synthdistill train recipe.toml
+
+1. config: what decides the student; up to date, or refused where it was trained otherwise.
+2. read: the examples, and of the validation prompts the teacher's answers; held-out answers are never opened. Each row as ids:
+   the prompt as inference makes it, the answer, the end of turn. Rows that do not fit or spell a special token are dropped.
+3. work: TRL's trainer, from its last checkpoint if there is one.
+4. write: `student/`, `metrics.jsonl`, the dropped rows, then the manifest. read = written + dropped.
+"""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from synthdistill import prompts as prompts_room
+from synthdistill import shards
+from synthdistill.errors import RecipeError, SynthdistillError
+from synthdistill.manifest import Counts, Manifest, ModelUsed, file_hash, folder_hash, load, open_stage, sealed
+from synthdistill.progress import Progress
+from synthdistill.quality.agreement import answer_key
+from synthdistill.quality.decontaminate import HeldOut
+from synthdistill.records import Completion, Dropped, Example, Message, Prompt, digest
+from synthdistill.runs import Run
+from synthdistill.samplers import model_folder
+from synthdistill.settings import Settings
+from synthdistill.training.hyperparameters import Hyperparameters
+from synthdistill.training.render import Dialogue, Rendered, render, serve
+from synthdistill.training.sft import fit, quiet
+from synthdistill.training.student import Source, open_tokenizer
+
+STAGE = "train"
+
+_FAULTS = ("quarantine:", "rules:", "verify:", "agreement:")
+"""Why the filter drops an answer for what it is, not for what was asked."""
+
+
+class Sft(Settings):
+    """`[train] method`: the teacher's answers as they are."""
+
+    kind: Literal["sft"] = "sft"
+
+
+class Config(Hyperparameters):
+    """`[train]`"""
+
+    student: str
+    """A model folder, a hub id, or `builtin`: the base student of the package."""
+    template: str | None = None
+    """What the student is asked with, in training, eval and serving; None is the teacher's template."""
+    method: Sft = Sft()
+    max_length: int | None = Field(None, ge=2)
+    """Tokens of a row at most; longer ones are dropped. None is the longest row, or what the model can hold."""
+    gold: bool = False
+    """Train on the reference where the teacher missed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row to train or validate on, before it is ids."""
+
+    id: str
+    source_ids: list[str]
+    prompt_id: str
+    dialogue: Dialogue
+
+    def dropped(self, reason: str) -> Dropped:
+        """The row as it is left out."""
+        return Dropped(self.id, STAGE, reason, [], source_ids=self.source_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What there is to train on, as ids, and what is left out of it."""
+
+    source: Source
+    train: list[Rendered]
+    validation: list[Rendered]
+    dropped: list[Dropped]
+    max_length: int
+    more: dict[str, int]
+
+    def counts(self) -> Counts:
+        """in = kept + dropped, validation included."""
+        kept = len(self.train) + len(self.validation)
+        more = {"rows_train": len(self.train), "rows_validation": len(self.validation)} | self.more
+        reasons = Counter(row.reason for row in self.dropped)
+        return Counts(read=kept + len(self.dropped), written=kept, dropped=dict(sorted(reasons.items())), more=more)
+
+
+def what(config: Config, base: Path, limit: int | None = None) -> dict[str, Any]:
+    """Everything that decides the student; `base` is the recipe's folder.
+
+    Raises:
+        RecipeError: the student is no model folder, the template is not there.
+    """
+    found: dict[str, Any] = {"train": config.what(), "files": _files(config, base)}
+    if folder := model_folder(config.student, base):
+        found["student"] = folder_hash(folder)
+    return found | ({"limit": limit} if limit is not None else {})
+
+
+def run(config: Config, *, prompts: prompts_room.Config, place: Run, progress: Progress, limit: int | None = None) -> Manifest:
+    """Train on what `filter` sealed. `limit` keeps the first examples and validation rows by id.
+
+    Raises:
+        UnfinishedError: `filter` has not ended.
+        RecipeError, MissingError, ChangedError, StorageError: as their docstrings say.
+        SynthdistillError: no row is left to train on, or the loss is no number any more.
+    """
+    filtered = sealed(place, "filter")
+    decides = what(config, place.base, limit)
+    material = None if load(place.stage(STAGE)) else _material(config, prompts, place, limit)  # refused before it counts as a start
+    opening = open_stage(place.stage(STAGE), STAGE, decides, inputs={"filter": filtered.fingerprint}, run=place)
+    if opening.sealed:
+        return opening.sealed
+    assert material is not None  # the run is locked: what had no manifest a moment ago has none now
+
+    _tell(material, config, progress)
+    trained = fit(material.source, material.train, material.validation, config, folder=opening.folder, progress=progress)
+
+    outputs = _outputs(opening.folder)
+    outputs += shards.write(opening.folder, "dropped", material.dropped, shards=opening.shards, key="completion_id")
+    served = material.source.served
+    results = {
+        **{key: value for key, value in asdict(trained).items() if key != "revision"},
+        "max_length": material.max_length,
+        "end_of_turn": material.source.tokenizer.convert_ids_to_tokens(served.end_of_turn),
+        "template_sha": digest(served.template),
+        "template_notes": list(served.notes),
+    }
+    base = ModelUsed(id=config.student, revision=decides.get("student") or trained.revision)
+    manifest = opening.seal(
+        outputs=outputs, counts=material.counts(), files=decides["files"], models={"student_base": base}, results=results
+    )
+    shutil.rmtree(opening.folder / "checkpoints", ignore_errors=True)  # several times the student's size, and of no more use
+    return manifest
+
+
+def plan(config: Config, *, prompts: prompts_room.Config, place: Run, limit: int | None = None) -> dict[str, Any]:
+    """What `run` would do: rows, tokens, steps, and one row token by token with what is learned of it. Writes nothing.
+
+    Raises:
+        RecipeError, MissingError: as `run`.
+    """
+    material = _material(config, prompts, place, limit)
+    counts = material.counts()
+    tokenizer, first = material.source.tokenizer, material.train[0]
+    return {
+        "rows": len(material.train),
+        "validation_rows": len(material.validation),
+        "dropped": counts.dropped,
+        "tokens": sum(map(len, material.train)),
+        "tokens_learned": sum(len(row.completion) for row in material.train),
+        "epochs": config.epochs,
+        "steps": config.steps(len(material.train)),
+        "max_length": material.max_length,
+        "end_of_turn": tokenizer.convert_ids_to_tokens(material.source.served.end_of_turn),
+        "template_notes": list(material.source.served.notes),
+        "row": [
+            {"id": token, "token": tokenizer.decode([token]), "trained": label != -100}
+            for token, label in zip(first.ids, first.labels, strict=True)
+        ],
+    }
+
+
+def _material(config: Config, prompts: prompts_room.Config, place: Run, limit: int | None) -> Material:
+    """Read the rows and make ids of them; what cannot be trained on is dropped with its reason."""
+    asked = prompts_room.messages_for(prompts, place.base, _template(config, place.base)) if config.template else {}
+    examples, dropped, more = _examples(config, place, limit)
+    pairs, unfit = _validation(config, place, limit)
+    rows = {"": [_asked(row, asked) for row in examples], "validation_": [_asked(row, asked) for row in pairs]}
+    if not examples:
+        raise SynthdistillError("filter kept no example to train on", f"Look at why: {place.command('show')} filter --dropped")
+    model = str(model_folder(config.student, place.base) or config.student)
+    with quiet():
+        tokenizer, context = open_tokenizer(model)
+        dialogues = {kind: [row.dialogue for row in found] for kind, found in rows.items()}
+        served = serve(tokenizer, config.student, dialogues[""] + dialogues["validation_"])
+        ids = {kind: render(tokenizer, served, found) for kind, found in dialogues.items()}
+    kept: dict[str, list[Rendered]] = {kind: [] for kind in rows}
+    dropped += unfit
+    longest = min(filter(None, (config.max_length, context)), default=None)
+    for kind, found in rows.items():
+        for row, rendered in zip(found, ids[kind], strict=True):
+            if isinstance(rendered, str):
+                dropped.append(row.dropped(kind + rendered))
+            elif longest is not None and len(rendered) > longest:
+                dropped.append(row.dropped(f"{kind}too_long"))
+            else:
+                kept[kind].append(rendered)
+    if not kept[""]:
+        raise SynthdistillError(
+            f"none of {len(examples)} examples can be trained on: {_reasons(dropped)}", "Mend the prompts or [train] max_length"
+        )
+    return Material(
+        Source(model, tokenizer, served), kept[""], kept["validation_"], dropped, max(map(len, kept[""] + kept["validation_"])), more
+    )
+
+
+def _examples(config: Config, place: Run, limit: int | None) -> tuple[list[Row], list[Dropped], dict[str, int]]:
+    """The training rows in order of id, with gold where the recipe asks for it."""
+    found = sorted(shards.read(place.stage("filter"), "examples", Example), key=lambda example: example.id)[:limit]
+    rows = [
+        Row(each.completion_id, each.source_ids, each.prompt_id, Dialogue(each.messages[:-1], each.messages[-1], each.tools))
+        for each in found
+    ]
+    if not config.gold:
+        return rows, [], {}
+    prompts = {prompt.id: prompt for prompt in shards.read(place.stage("generate"), "prompts-train", Prompt)}
+    rows, dropped, replaced = _corrected(rows, prompts)
+    added = _missed(place, prompts)[:limit]
+    return rows + added, dropped, {"gold_replaced": replaced, "gold_added": len(added)}
+
+
+def _corrected(rows: list[Row], prompts: dict[str, Prompt]) -> tuple[list[Row], list[Dropped], int]:
+    """Rows with the reference in place of an answer that is another; of several wrong answers to one prompt, one row stays."""
+    kept, dropped, replaced = [], [], set()
+    for row in rows:
+        reference, answer = prompts[row.prompt_id].reference, row.dialogue.answer
+        if reference is None or answer_key(answer["content"], answer.get("tool_calls")) == answer_key(reference):
+            kept.append(row)
+        elif row.prompt_id in replaced:
+            dropped.append(row.dropped("gold_twice"))
+        else:
+            replaced.add(row.prompt_id)
+            kept.append(replace(row, dialogue=replace(row.dialogue, answer=_gold(reference))))
+    return kept, dropped, len(replaced)
+
+
+def _missed(place: Run, prompts: dict[str, Prompt]) -> list[Row]:
+    """The reference of prompts without an example, where it was the answers that were at fault: missing, or dropped for what they are.
+
+    The filter looks for overlaps with held-out prompts after it has judged the answers, so these prompts are looked at here."""
+    answers: dict[str, set[str]] = {prompt: set() for prompt in prompts}
+    of = {row.id: row.prompt_id for row in shards.read(place.stage("generate"), "completions-train", Completion)}
+    for row in shards.read(place.stage("filter"), "dropped", Dropped):
+        if row.completion_id in of:
+            answers[of[row.completion_id]].add(row.reason)
+    taught = {row.prompt_id for row in shards.read(place.stage("filter"), "examples", Example)}
+    unseen = (prompt for split in ("validation", "held_out") for prompt in shards.read(place.stage("generate"), f"prompts-{split}", Prompt))
+    held = HeldOut((prompt.text for prompt in unseen), sealed(place, "filter").config["filter"]["decontaminate"]["ngram"])
+    return [
+        Row(digest("gold", prompt.id), prompt.source_ids, prompt.id, Dialogue(prompt.messages, _gold(prompt.reference), prompt.tools))
+        for prompt in prompts.values()
+        if prompt.reference is not None
+        and prompt.id not in taught
+        and all(reason.startswith(_FAULTS) for reason in answers[prompt.id])
+        and not held.overlap(prompt.text)
+    ]
+
+
+def _validation(config: Config, place: Run, limit: int | None) -> tuple[list[Row], list[Dropped]]:
+    """Validation prompts with the teacher's answer (with `gold`, the reference where there is one); an unfinished answer is no target."""
+    prompts = {prompt.id: prompt for prompt in shards.read(place.stage("generate"), "prompts-validation", Prompt)}
+    rows, dropped = [], []
+    for completion in sorted(shards.read(place.stage("generate"), "completions-validation", Completion), key=lambda row: row.id)[:limit]:
+        prompt = prompts[completion.prompt_id]
+        answer: Message = {"role": "assistant", "content": completion.text}
+        if completion.tool_calls:
+            answer["tool_calls"] = completion.tool_calls
+        if config.gold and prompt.reference is not None:
+            answer = _gold(prompt.reference)
+        row = Row(completion.id, completion.source_ids, prompt.id, Dialogue(prompt.messages, answer, prompt.tools))
+        if completion.finish in ("stop", "tool_calls") or answer["content"] == prompt.reference:
+            rows.append(row)
+        else:
+            dropped.append(row.dropped(f"validation_finish_{completion.finish}"))
+    return rows, dropped
+
+
+def _gold(reference: str) -> Message:
+    return {"role": "assistant", "content": reference}
+
+
+def _asked(row: Row, asked: dict[str, list[Message]]) -> Row:
+    """The row with the messages of the student's own template, where it has one."""
+    return replace(row, dialogue=replace(row.dialogue, messages=asked[row.prompt_id])) if asked else row
+
+
+def _files(config: Config, base: Path) -> dict[str, str]:
+    return {config.template: file_hash(_template(config, base))} if config.template else {}
+
+
+def _template(config: Config, base: Path) -> Path:
+    path = prompts_room.template_path(str(config.template), base)
+    if not path.is_file():
+        raise RecipeError(f"[train] template: no such file: {path}", "Give a path relative to the recipe's folder")
+    return path
+
+
+def _tell(material: Material, config: Config, progress: Progress) -> None:
+    for note in material.source.served.notes:
+        progress.note(f"train: in the student's chat template {note}; it is trained and served so")
+    if material.dropped:
+        progress.note(f"train dropped {len(material.dropped)} rows: {_reasons(material.dropped)}")
+    if not material.validation:
+        stop = "early_stop has nothing to look at, " if config.early_stop else ""
+        progress.note(f"train has no validation rows: {stop}all {config.epochs:g} epochs are trained")
+
+
+def _reasons(dropped: Iterable[Dropped]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in Counter(row.reason for row in dropped).most_common())
+
+
+def _outputs(folder: Path) -> list[shards.Output]:
+    """The files of the student, of its adapter, and the curve."""
+    files = [path for part in ("student", "adapter") for path in sorted((folder / part).rglob("*")) if path.is_file()]
+    curve = folder / "metrics.jsonl"
+    return [*(_output(path, folder, rows=0) for path in files), _output(curve, folder, rows=curve.read_bytes().count(b"\n"))]
+
+
+def _output(path: Path, folder: Path, *, rows: int) -> shards.Output:
+    return shards.Output(file=str(path.relative_to(folder)), rows=rows, bytes=path.stat().st_size, sha256=file_hash(path))

@@ -1,0 +1,351 @@
+"""Supervised fine-tuning with TRL: rows of ids in, a student's folder out. Killed at any moment, it goes on from its last checkpoint.
+
+    trained = fit(Source("models/base", tokenizer, served), rows, validation, Hyperparameters(), folder=folder, progress=progress)
+
+The loss is TRL's: the mean negative log-likelihood of the completions' tokens over the whole batch, however many forward passes it takes.
+"""
+
+import math
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synthdistill.errors import MissingError, RecipeError, SynthdistillError, require, storage
+from synthdistill.progress import Advance, Progress
+from synthdistill.training.batches import Order
+from synthdistill.training.checkpoints import Checkpoint, mark, newest, prune
+from synthdistill.training.curve import Curve
+from synthdistill.training.hyperparameters import Hyperparameters, Lora
+from synthdistill.training.render import Rendered
+from synthdistill.training.student import Source, write
+
+CHECKPOINT_S = 600.0
+"""At most this long between two checkpoints, evaluations or not."""
+
+TOKENS = 32_768
+"""Tokens of one forward pass where the recipe leaves `micro_batch` open."""
+
+LARGE = 1_000_000_000
+"""Parameters from which activations are computed twice instead of kept (gradient checkpointing)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What came of it. Losses are means in nats a token; validation's is the mean over its batches."""
+
+    steps: int
+    epochs: float
+    tokens: int
+    train_loss: float | None
+    best_validation_loss: float | None
+    stopped_early: bool
+    parameters: int
+    trainable: int
+    learning_rate: float
+    precision: str
+    device: str
+    revision: str | None
+
+
+def fit(
+    source: Source, rows: Sequence[Rendered], validation: Sequence[Rendered], settings: Hyperparameters, *, folder: Path, progress: Progress
+) -> Trained:
+    """Train, or go on training, and write `student/`, `metrics.jsonl` and, with an adapter, `adapter/` to `folder`.
+
+    Raises:
+        MissingError: the extra is not installed, the memory does not do.
+        RecipeError: the model cannot be loaded, or has no place for the tokenizer's ids.
+        StorageError: the disk is full or the folder cannot be written.
+        SynthdistillError: the loss is no number any more.
+    """
+    with quiet(), storage(folder):
+        last = newest(folder / "checkpoints")
+        curve = Curve(folder / "metrics.jsonl", upto=last.step if last else 0)
+        model, stored = _model(source, settings, rows)
+        total = settings.steps(len(rows))
+        with progress.task("train", total=total, done=last.step if last else 0) as advance:
+            watch = Watch(curve, advance, folder / "checkpoints")
+            trainer = trainer_for(model, source.tokenizer, rows, validation, settings, folder=folder / "checkpoints", watch=watch)
+            if _visible_gpus() > 1 and trainer.args.device.type == "cuda":
+                progress.note("train uses the first of several GPUs; CUDA_VISIBLE_DEVICES chooses another")
+            _run(trainer, last, keep_best=bool(settings.early_stop))
+        trained = _trained(trainer, settings, curve, total, model)
+        write(trainer.model, source, stored, folder)
+    return trained
+
+
+def trainer_for(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[Rendered],
+    validation: Sequence[Rendered],
+    settings: Hyperparameters,
+    *,
+    folder: Path,
+    watch: "Watch | None" = None,
+) -> Any:
+    """TRL's trainer over rows that are ids already, in our order of batches, with its own printing off."""
+    from transformers import EarlyStoppingCallback, PrinterCallback
+
+    data = _dataset(rows)
+    held = _dataset(sorted(validation, key=len)) if validation else None
+    arguments = _arguments(settings, len(rows), max(map(len, [*rows, *validation])), folder, validates=bool(validation), model=model)
+    trainer = _trainer_class()(
+        model=model, args=arguments, train_dataset=data, eval_dataset=held, processing_class=tokenizer, peft_config=_lora(settings.adapter)
+    )
+    if len(trainer.train_dataset) != len(rows):
+        raise SynthdistillError(f"the trainer took {len(trainer.train_dataset)} of {len(rows)} rows", "Please report this")
+    trainer.order = Order([len(row) for row in rows], settings.batch_size, settings.seed)
+    trainer.remove_callback(PrinterCallback)
+    if validation and settings.early_stop:
+        trainer.add_callback(EarlyStoppingCallback(settings.early_stop.patience))
+    if watch:
+        trainer.add_callback(_bridge(watch))  # last, so that it sees what the others decided
+    return trainer
+
+
+class Watch:
+    """What happens around the steps: curve, progress, checkpoints."""
+
+    def __init__(self, curve: Curve, advance: Advance, folder: Path) -> None:
+        self.curve, self.advance, self.folder = curve, advance, folder
+        self.saved = time.monotonic()
+
+    def stepped(self, control: Any) -> None:
+        """Ask for a checkpoint when the last is old, and for a line of the curve wherever there is a checkpoint."""
+        self.advance(1)
+        if time.monotonic() - self.saved > CHECKPOINT_S:
+            control.should_save = True
+        if control.should_save or control.should_evaluate:
+            control.should_log = True
+
+    def logged(self, state: Any, logs: dict[str, Any]) -> None:
+        """A line of the curve.
+
+        Raises:
+            SynthdistillError: the loss is no number.
+        """
+        place = {"step": state.global_step, "epoch": round(state.epoch, 4)}
+        if "loss" in logs:
+            if not math.isfinite(logs["loss"]):
+                raise SynthdistillError(f"the loss is {logs['loss']} at step {state.global_step}", "Lower [train] learning_rate")
+            line = {"loss": logs["loss"], "learning_rate": logs["learning_rate"]}
+            self.curve.add(place | line, tokens=int(logs["num_tokens"]))
+        elif "eval_loss" in logs:
+            self.curve.add(place | {"validation_loss": logs["eval_loss"]}, tokens=int(logs["eval_num_tokens"]))
+
+    def wrote(self, state: Any, control: Any) -> None:
+        """A checkpoint is there: mark it, and remove those that nobody needs any more."""
+        self.curve.sync()
+        mark(self.folder / f"checkpoint-{state.global_step}", ended=control.should_training_stop)
+        prune(self.folder, keep=state.best_global_step)
+        self.saved = time.monotonic()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No telemetry, no bars, no notices; what a library prints all the same goes to stderr, for stdout is ours.
+
+    Raises:
+        MissingError: the extra `train` is not installed.
+    """
+    for package in ("torch", "transformers", "trl", "datasets"):
+        require(package, "train", "train")
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    from huggingface_hub import constants
+    from transformers.utils import logging
+
+    constants.HF_HUB_DISABLE_TELEMETRY = True  # it was read from the environment when the first library was imported
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _trainer_class() -> Any:
+    from trl import SFTTrainer
+
+    class Trainer(SFTTrainer):  # type: ignore[misc]
+        """TRL's, with our order of rows, and without the model card that it writes beside each checkpoint."""
+
+        order: Order
+
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+            return self.order
+
+        def create_model_card(self, *_: Any, **__: Any) -> None:
+            """Checkpoints are not for publishing."""
+
+    return Trainer
+
+
+def _bridge(watch: Watch) -> Any:
+    from transformers import TrainerCallback
+
+    class Bridge(TrainerCallback):  # type: ignore[misc]
+        """transformers' callback protocol."""
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            watch.stepped(control)
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
+            watch.logged(state, logs)
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            watch.wrote(state, control)
+
+    return Bridge()
+
+
+def _arguments(settings: Hyperparameters, rows: int, longest: int, folder: Path, *, validates: bool, model: Any) -> Any:
+    from trl import SFTConfig
+
+    micro = settings.micro_batch or _micro_batch(settings.batch_size, longest)
+    every = math.ceil(settings.steps_per_epoch(rows) / settings.evals_per_epoch)
+    arguments = SFTConfig(
+        output_dir=str(folder),
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.peak,
+        lr_scheduler_type="constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
+        warmup_steps=math.ceil(settings.warmup * settings.steps(rows)),
+        weight_decay=settings.weight_decay,
+        per_device_train_batch_size=micro,
+        per_device_eval_batch_size=micro,
+        gradient_accumulation_steps=settings.batch_size // micro,
+        gradient_checkpointing=model.num_parameters() >= LARGE,
+        bf16=resolved(settings.precision) == "bf16",
+        seed=settings.seed,
+        logging_steps=max(1, settings.steps(rows) // 100),
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=every,
+        eval_strategy="steps" if validates else "no",
+        eval_steps=every if validates else None,
+        metric_for_best_model="eval_loss" if validates else None,
+        greater_is_better=False,
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},  # the rows are ids and labels already; nothing is cut, nothing filtered out
+        dataloader_num_workers=0,
+        dataloader_pin_memory=False,
+        disable_tqdm=True,
+        report_to="none",
+    )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # without a launcher, more of them would mean nn.DataParallel, which TRL refuses
+    return arguments
+
+
+def resolved(precision: str) -> str:
+    """What `auto` means on this machine."""
+    import torch
+
+    if precision == "auto":
+        return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "fp32"
+    return precision
+
+
+def _visible_gpus() -> int:
+    import torch
+
+    return int(torch.cuda.device_count())
+
+
+def _micro_batch(batch: int, longest: int) -> int:
+    """The largest divisor of a batch whose longest rows hold no more than `TOKENS`."""
+    return max((size for size in range(1, batch + 1) if batch % size == 0 and size * longest <= TOKENS), default=1)
+
+
+def _dataset(rows: Sequence[Rendered]) -> Any:
+    from datasets import Dataset
+
+    return Dataset.from_dict({"input_ids": [row.ids for row in rows], "labels": [row.labels for row in rows]})
+
+
+def _lora(adapter: Lora | None) -> Any:
+    if adapter is None:
+        return None
+    require("peft", "train", "[train] adapter")
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=adapter.rank,
+        lora_alpha=2 * adapter.rank if adapter.alpha is None else adapter.alpha,
+        lora_dropout=adapter.dropout,
+        target_modules=adapter.target,
+        task_type="CAUSAL_LM",
+    )
+
+
+def _model(source: Source, settings: Hyperparameters, rows: Sequence[Rendered]) -> tuple[Any, Any]:
+    """The model to train, in fp32 (under an adapter on a GPU as it is stored), and the type in which it is stored."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        stored = AutoConfig.from_pretrained(source.model).get_text_config().dtype or torch.float32
+        dtype = stored if settings.adapter and torch.cuda.is_available() else torch.float32
+        model = AutoModelForCausalLM.from_pretrained(source.model, dtype=dtype)
+    except Exception as error:  # a folder can be broken in as many ways as its formats have readers
+        words = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise RecipeError(
+            f"the student {source.model} cannot be loaded: {words}",
+            "Give a folder with config.json and safetensors, or a hub id",
+        ) from error
+    places, highest = model.get_input_embeddings().weight.shape[0], max(max(row.ids) for row in rows)
+    if highest >= places:
+        raise RecipeError(
+            f"the student {source.model} has {places} embeddings, its tokenizer makes the id {highest}",
+            "Give the tokenizer of the model",
+        )
+    return model, stored
+
+
+def _run(trainer: Any, last: Checkpoint | None, *, keep_best: bool) -> None:
+    """Train to the end, and take the best weights where there is a best."""
+    import torch
+    from transformers import TrainerState
+
+    try:
+        if last and last.ended:
+            trainer.state = TrainerState.load_from_json(str(last.folder / "trainer_state.json"))
+        else:
+            trainer.train(resume_from_checkpoint=str(last.folder) if last else None)
+    except torch.OutOfMemoryError as error:
+        raise MissingError(
+            "the memory of the GPU does not hold one forward and backward pass",
+            f"Set [train] micro_batch to less than {trainer.args.per_device_train_batch_size}, or use an adapter",
+        ) from error
+    best = trainer.state.best_global_step if keep_best else None
+    if best or (last and last.ended):
+        trainer._load_from_checkpoint(str(Path(trainer.args.output_dir) / f"checkpoint-{best or trainer.state.global_step}"))
+
+
+def _trained(trainer: Any, settings: Hyperparameters, curve: Curve, total: int, model: Any) -> Trained:
+    state = trainer.state
+    losses = [line["validation_loss"] for line in curve.lines if "validation_loss" in line]
+    return Trained(
+        steps=state.global_step,
+        epochs=round(state.epoch, 4),
+        tokens=curve.lines[-1]["tokens"],
+        train_loss=curve.last("loss"),
+        best_validation_loss=min(losses, default=None),
+        stopped_early=state.global_step < total,
+        parameters=sum(weights.numel() for name, weights in trainer.model.named_parameters() if "lora_" not in name),
+        trainable=sum(weights.numel() for weights in trainer.model.parameters() if weights.requires_grad),
+        learning_rate=settings.peak,
+        precision=resolved(settings.precision),
+        device=str(trainer.args.device),
+        revision=model.config._commit_hash,
+    )
