@@ -1,7 +1,7 @@
 """Draw customer messages with known truth: the row, the rules of the truth, and a stream of rows by seed.
 
-    from examples.triage.messages import stream, TRAIN
-    rows = take(stream(TRAIN, seed=1), 100)
+    from examples.triage.messages import TRAIN, stream
+    rows = list(islice(stream(TRAIN, seed=1), 100))
 
 The truth of a message with two requests is its first request; the second never adds an order number, and its product
 does not count. An order number counts only when the customer calls it the order (or writes `#`): tickets, invoices,
@@ -86,9 +86,7 @@ def _value(slot: str, values: dict[str, str], draw: random.Random) -> str:
     if slot == "phone":
         return f"0{draw.randint(100, 999)} {draw.randint(100000, 999999)}"
     if slot == "amount":
-        return draw.choice(("${}.{:02d}", "{}.{:02d} euros", "{} dollars")).format(
-            draw.randint(9, 399), draw.randint(0, 99)
-        )
+        return draw.choice(("${}.{:02d}", "{}.{:02d} euros", "{} dollars")).format(draw.randint(9, 399), draw.randint(0, 99))
     return values[slot]
 
 
@@ -136,7 +134,8 @@ def make_row(template: Template, draw: random.Random) -> Row:
         body = f"{_ended(body)} {_second_request(template.intent, product, draw)}"
     if hard == "distractor":
         extra = fill(draw.choice(parts.DISTRACTORS), {}, draw)
-        body = f"{extra} {body}" if draw.random() < 0.3 and not body.startswith(GREETINGS) else f"{_ended(body)} {extra}"
+        before = draw.random() < 0.3 and not body.startswith(GREETINGS)
+        body = f"{extra} {body}" if before else f"{_ended(body)} {extra}"
     message = sentences(_with_manners(body, urgency, draw))
     if hard == "typos":
         message = with_typos(message, draw)

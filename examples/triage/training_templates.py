@@ -12,12 +12,15 @@ TRAINING: dict[str, tuple[str, ...]] = {
         "[Please|Kindly] give me my money back for {order}. {detail}, [so|and] {item} is of no use to [me|us].",
         "Can I return {item} [and get|for] a [full |]refund? {detail}. The reference is {order}.",
         "refund {product}, {order}, {detail}",
-        "Dear [team|Sir or Madam], {time} I bought {item} in {order}. Unfortunately {detail}. I [kindly |]ask you to [refund|reimburse] me.",
+        (
+            "Dear [team|Sir or Madam], {time} I bought {item} in {order}. Unfortunately {detail}. "
+            "I [kindly |]ask you to [refund|reimburse] me."
+        ),
         "{order}: {detail}. When [do|will] I [get|see] my money back for {item}?",
         "How do I send back {item} [from|in] {order}? {detail} and I [want|expect] the [amount|price] refunded.",
         "So {time} I got {item} and well, {detail}. [Could|Can] you refund {order}?",
         "My refund for {order} is [still |]missing. I returned {item} {time} because {detail}.",
-        "{detail}. That is why [I am|we are] returning {item}, [and|so] please pay back [what I paid|the price] on {order}.",
+        ("{detail}. That is why [I am|we are] returning {item}, [and|so] please pay back [what I paid|the price] on {order}."),
         "Not [happy|satisfied] with {item}: {detail}. [Money back|Refund] please, {order}.",
     ),
     "exchange": (
@@ -30,7 +33,7 @@ TRAINING: dict[str, tuple[str, ...]] = {
         "Is [an exchange|a swap] possible on {order}? I like {item} but {detail}.",
         "About {order}: {item} is [nice|great], only {detail}. How does [swapping|exchanging] work?",
         "I do not want my money, just a swap. {detail}. It concerns {item} and {order}.",
-        "We [tried|unpacked] {item} {time} and {detail}. Please send [a replacement in the other variant|the other variant] for {order}.",
+        ("We [tried|unpacked] {item} {time} and {detail}. Please send [a replacement in the other variant|the other variant] for {order}."),
         "What do I do to exchange {order}? {item} was the pick of {name}, [yet|but] {detail}.",
     ),
     "delivery": (
@@ -64,7 +67,7 @@ TRAINING: dict[str, tuple[str, ...]] = {
         "I gave the wrong address for {item}: {detail}. [Can|Could] you correct {order}?",
         "Can I [still |]change where {order} is sent? {detail}. I expect {item} on {day}.",
         "new address for {order}, {product}, {detail}",
-        "Dear [team|shop], the shipping address of {order} is [outdated|not right]. {detail}. Please send {item} there.",
+        ("Dear [team|shop], the shipping address of {order} is [outdated|not right]. {detail}. Please send {item} there."),
         "{detail}, so {item} must be sent to [another|a different] address. {order}.",
         "[Could|Can] you redirect {order}? {detail}. {name} would take {item} there.",
         "Wrong address on {order}. {detail}. Please fix it before {item} is shipped [on {day}|].",
@@ -168,7 +171,7 @@ TRAINING: dict[str, tuple[str, ...]] = {
         "My account does not work [any more|since {day}]. {detail}.",
         "{detail}, so I have no access to my account since {time}. Can you [fix|reset] it?",
         "login broken since {time}, {detail}",
-        "Dear [team|support], I [am unable|have been unable] to sign in since {day}. {detail}. Please restore my access.",
+        ("Dear [team|support], I [am unable|have been unable] to sign in since {day}. {detail}. Please restore my access."),
         "How do I get back into my account? {detail}. I wanted to check {order}.",
         "Trying to log in since {time} and {detail}. I [only |]want to see {order}.",
         "[Could|Can] you unlock my profile? {detail}. The user is {name}.",
@@ -181,7 +184,7 @@ TRAINING: dict[str, tuple[str, ...]] = {
         "I [tried|entered] a discount code {time} but {detail}. It was for {item}, {order}.",
         "{detail}. Can you apply my coupon to {order} [afterwards|later]? I bought {item}.",
         "voucher problem, {product}, {order}, {detail}",
-        "Dear [team|shop], {time} I got a voucher from {name}. With {item} in the basket {detail}. Please check {order}.",
+        ("Dear [team|shop], {time} I got a voucher from {name}. With {item} in the basket {detail}. Please check {order}."),
         "Why was my discount ignored on {order}? {detail}. {item} was [meant|supposed] to be cheaper.",
         "The promo code is useless: {detail}. I want {item} at the [reduced|lower] price.",
         "I still have a coupon from {day} for {item}, [but|only] {detail}. {order}.",
