@@ -25,10 +25,11 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    # a --help that is not given is None to typer, which then imports pydantic to make a bool of it; False it leaves alone
+    context_settings={"help_option_names": ["-h", "--help"], "default_map": {"help": False}},
 )
 
-Recipe = Annotated[Path, typer.Argument(help="The recipe, or the folder it lies in.")]
+Recipe = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, or the folder it lies in.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, as runs/triage/main, or a recipe (its run main).")]
 RunName = Annotated[str, typer.Option("--run", metavar="NAME", help="The run to work on.")]
 Set = Annotated[list[str], typer.Option("--set", metavar="A.B=VALUE", help="Override a key of the recipe; may be given again.")]
@@ -137,8 +138,15 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """The whole pipeline on the built-in teacher: no GPU, no key, no network, minutes."""
+    from tempfile import TemporaryDirectory
+
     from synthdistill.ops import examples
 
+    if dry_run and not (folder / "recipe.toml").exists():
+        with TemporaryDirectory() as aside:
+            examples.write(Path(aside), "triage")
+            _whole(_job(Path(aside), "main", settings, limit, quiet), dry_run, as_json)
+        return
     if not (folder / "recipe.toml").exists():
         examples.write(folder, "triage")
     _whole(_job(folder, "main", settings, limit, quiet), dry_run, as_json)
@@ -228,9 +236,11 @@ def main() -> None:
 
         console.complain(error)
         sys.exit(error.code)
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped; the same command goes on from there\n")
-        sys.exit(130)
+    except (KeyboardInterrupt, SystemExit) as stop:  # typer turns the former into exit 130
+        code = 130 if isinstance(stop, KeyboardInterrupt) else stop.code
+        if code == 130:
+            sys.stderr.write("stopped; the same command goes on from there\n")
+        sys.exit(code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -303,7 +313,7 @@ def _planned(job: "Job", stages: list[str], as_json: bool) -> None:
 def _judged(job: "Job", manifests: dict[str, "Manifest"], as_json: bool, *, tell_stages: bool = True) -> None:
     """After eval: the report, the verdict, and exit 4 where the gate was not passed."""
     from synthdistill import console
-    from synthdistill.report import page
+    from synthdistill.report import figures, page, words
 
     evaluated = manifests["eval"]
     path = page.write(job.place)
@@ -313,7 +323,7 @@ def _judged(job: "Job", manifests: dict[str, "Manifest"], as_json: bool, *, tell
         if tell_stages:
             console.say(console.stage_line("eval", evaluated))
         console.say("")
-        console.say(page.verdict(job.place))
+        console.say(words.verdict(figures.load(job.place)))
         console.say(f"report: {path}")
     if not evaluated.results["gate"]["passed"]:
         failed = [check["name"] for check in evaluated.results["gate"]["checks"] if not check["passed"]]

@@ -5,6 +5,7 @@ with progress.task("generate", total=9000) as advance: ...
 """
 
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
@@ -22,6 +22,7 @@ from synthdistill.errors import SynthdistillError
 from synthdistill.manifest import Manifest
 from synthdistill.progress import Advance, Progress, Silent
 
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 EVERY_S = 10.0
 """Without a terminal, a line about a step this often."""
 
@@ -40,7 +41,7 @@ class Terminal:
 
     def note(self, line: str) -> None:
         """One line on stderr."""
-        self._console.print(f"  {escape(line)}", highlight=False)
+        self._console.print(plain(f"  {line}"), highlight=False)
 
     @contextmanager
     def _bar(self, name: str, total: int | None, done: int) -> Iterator[Advance]:
@@ -86,13 +87,18 @@ def progress_for(quiet: bool) -> Progress:
 
 def say(line: str) -> None:
     """One line of a result."""
-    Console().print(escape(line), highlight=False, soft_wrap=True)
+    Console().print(plain(line), highlight=False, soft_wrap=True)
+
+
+def plain(text: str) -> Text:
+    """Text as it stands: no markup, no emoji codes, and no escape sequence of a model's answer reaches the terminal."""
+    return Text(_CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
 def complain(error: SynthdistillError) -> None:
     """An error, on one line of stderr."""
     line = " ".join(str(error).split())
-    Console(stderr=True).print(Text.assemble(("error: ", "bold red"), line), highlight=False, soft_wrap=True)
+    Console(stderr=True).print(Text.assemble(("error: ", "bold red"), plain(line)), highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
@@ -116,11 +122,11 @@ def stage_line(stage: str, manifest: Manifest) -> str:
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """A table on stdout; cells are text, never markup."""
-    drawn = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    drawn = Table(title=plain(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        drawn.add_column(escape(column), overflow="fold")
+        drawn.add_column(plain(column), overflow="fold")
     for row in rows:
-        drawn.add_row(*(Text(cell) for cell in row))
+        drawn.add_row(*map(plain, row))
     Console().print(drawn)
 
 

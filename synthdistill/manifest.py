@@ -144,6 +144,8 @@ def open_stage(folder: Path, stage: str, what: dict[str, Any], *, inputs: dict[s
     elif begun:
         _refuse_changes(opening, begun["fingerprint"], begun["what"], run)
         opening.shards, opening.started = begun["shards"], begun["started"]
+        for left in folder.glob(".*.tmp"):  # a file that a kill kept from its place
+            left.unlink()
     else:
         opening.started = _now()
         with storage(folder):
@@ -166,6 +168,18 @@ def load(folder: Path) -> Manifest | None:
         return Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise StorageError(f"{path} is no manifest: {error.errors()[0]['msg']}", "Restore it, or start again with --run NEW") from error
+
+
+def settings_of(folder: Path) -> dict[str, Any] | None:
+    """The *what* of the recipe that made, or began, the stage in a folder; None where none did.
+
+    Raises:
+        StorageError: what is on disk cannot be read.
+    """
+    manifest = load(folder)
+    begun = None if manifest else _begun(folder)
+    found: dict[str, Any] | None = manifest.config if manifest else begun and begun["what"]
+    return found
 
 
 def sealed(run: Run, stage: str) -> Manifest:
@@ -226,15 +240,26 @@ def _refuse_changes(opening: Opening, old_fingerprint: str, old_what: Mapping[st
     if old_fingerprint == opening.fingerprint:
         return
     changes = changed_keys(old_what, opening.what) or ["an earlier stage of this run"]
-    raise ChangedError(
-        f"{opening.stage} of run {run.name} was made with other settings: {'; '.join(changes)}",
+    raise changed(opening.stage, run, changes)
+
+
+def changed(stage: str, run: Run, changes: list[str]) -> ChangedError:
+    """The refusal of a recipe that differs from the one that made, or began, a stage."""
+    return ChangedError(
+        f"{stage} of run {run.name} was made with other settings: {'; '.join(changes)}",
         "Nothing is overwritten; put it back, or use --run NEW (any name): answers already paid for are taken over",
     )
 
 
 def _begun(folder: Path) -> dict[str, Any] | None:
     path = folder / "started.json"
-    return json.loads(path.read_bytes()) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        begun: dict[str, Any] = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise StorageError(f"{path} cannot be read: {error}", "Restore it, or start again with --run NEW") from error
+    return begun
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

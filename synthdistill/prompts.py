@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Annotated, Any, TypeGuard
 
 from pydantic import Field
 
@@ -40,7 +40,7 @@ class Config(Settings):
     reference: str | None = None
     slices: list[str] = []
     group: str | None = None
-    held_out: float | str = 0.1
+    held_out: Annotated[float, Field(ge=0, lt=1)] | str = 0.1
     validation: float = Field(0.05, ge=0, lt=1)
 
 
@@ -237,15 +237,23 @@ class _Collection:
 
     def reserve(self) -> None:
         """Keep rows and groups of the held-out file out of the other splits."""
-        self.reserved = {_split_key(prompt.group, prompt.text) for prompt in self.prompts.values()}
+        for prompt in self.prompts.values():
+            self.reserved |= {_split_key(prompt.group, prompt.text), _split_key(None, prompt.text)}
 
     def _source_id(self, row: Row) -> str:
         column = self.config.id or ("id" if "id" in row.values else None)
-        return row.place if column is None else str(_column(row, column, "id"))
+        if column is None:
+            return row.place
+        value = _column(row, column, "id")
+        if value is None or value == "":
+            raise RecipeError(
+                f"{row.place} has no id in its column {column!r}", "Give every row an id, or name another column: [prompts] id"
+            )
+        return str(value)
 
     def _split(self, group: str | None, text: str) -> Split:
         key = _split_key(group, text)
-        if key in self.reserved:
+        if key in self.reserved or _split_key(None, text) in self.reserved:
             return "held_out"
         place = share_of(key)
         if isinstance(self.config.held_out, float) and place < self.config.held_out:
@@ -286,9 +294,21 @@ def _content(row: Row, template: Template | None) -> tuple[list[Message], list[d
         messages = _json(messages)
     if not _are_messages(messages):
         raise RecipeError(f"{row.place} has no `messages` in OpenAI form, and [prompts] has no template", 'Add template = "prompts/....md"')
-    tools = row.values.get("tools")
     own = [_text(message.get("content")) for message in messages if message["role"] != "system"]
-    return messages, _json(tools) if isinstance(tools, str) else tools, "\n".join(own)
+    return [_without_nulls(message) for message in messages], _tools(row), "\n".join(own)
+
+
+def _without_nulls(message: Message) -> Message:
+    """Parquet gives every message of a file the same keys, null where a message has none; the same content is the same prompt."""
+    return {key: value for key, value in message.items() if value is not None or key == "content"}
+
+
+def _tools(row: Row) -> list[dict[str, Any]] | None:
+    given = row.values.get("tools")
+    tools = _json(given) if isinstance(given, str) else given
+    if given and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
+        raise RecipeError(f"{row.place} has `tools` that are no list of objects", "Write them in OpenAI form")
+    return tools or None
 
 
 def _are_messages(value: Any) -> TypeGuard[list[Message]]:

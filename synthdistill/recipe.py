@@ -6,6 +6,7 @@ recipe.train.epochs
 
 import difflib
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -22,6 +23,8 @@ from synthdistill.stages import filter as filter_stage
 from synthdistill.stages import generate as generate_stage
 from synthdistill.stages import train as train_stage
 
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
 
 class Place(Settings):
     """`[run]`: how the work is done, never what comes out."""
@@ -35,7 +38,7 @@ class Place(Settings):
 class Recipe(Settings):
     """The whole file."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=_NAME)
     prompts: prompts_room.Config
     teacher: Model
     generate: generate_stage.Config = generate_stage.Config()
@@ -64,8 +67,8 @@ class Recipe(Settings):
         Raises:
             RecipeError: the run's name is no plain folder name.
         """
-        if not run or run.startswith(".") or "/" in run or run == "current":
-            raise RecipeError(f"--run {run!r} is no name for a folder", "Use letters, digits, dots and dashes")
+        if not re.fullmatch(_NAME, run) or run == "current":
+            raise RecipeError(f"--run {run[:40]!r} is no name for a folder", "Use letters, digits, dots and dashes")
         base = path.resolve().parent
         return Run(base / Path(self.run.folder).expanduser() / self.name / run, base, str(path))
 
@@ -97,7 +100,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         RecipeError: it is not there, not UTF-8 or not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise RecipeError(f"no such recipe: {path}", "Write one with: synthdistill init") from error
     except UnicodeDecodeError as error:
@@ -163,36 +166,43 @@ def _apply(values: dict[str, Any], override: str) -> None:
 
 def _explained(error: ValidationError, path: Path) -> RecipeError:
     """One line for the first thing that is wrong."""
-    first = error.errors()[0]
+    first, *others = error.errors()
     where = [str(part) for part in first["loc"]]
-    tables = _along(where)
+    unknown = first["type"] == "extra_forbidden"
+    tables = _along(where, unknown)
     key = ".".join(name for name, _ in tables)
-    if first["type"] == "extra_forbidden":
-        valid = sorted(tables[-1][1])
-        near = difflib.get_close_matches(where[-1], valid, n=1, cutoff=0.5)
-        hint = f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(valid)}"
-        return RecipeError(f"{path}: unknown key {key}", hint)
-    if first["type"] == "missing":
+    if unknown:
+        return RecipeError(f"{path}: unknown key {key}", _nearest(where[-1], sorted(tables[-1][1])))
+    if first["type"] in ("missing", "union_tag_not_found"):
+        key += ".kind" if first["type"] == "union_tag_not_found" else ""
         return RecipeError(f"{path}: {key} is missing", f"Add it; docs/recipe.md says what {key} is")
-    message = first["msg"].removeprefix("Value error, ")
+    alike = [first, *(each for each in others if [name for name, _ in _along(list(map(str, each["loc"])))] == key.split("."))]
+    message = " or ".join(dict.fromkeys(each["msg"].removeprefix("Value error, ") for each in alike))
     given = "" if isinstance(first["input"], dict) else f", given {json.dumps(first['input'], default=str)[:80]}"
     return RecipeError(f"{path}: {key or 'the recipe'}: {message}{given}", "Mend that key" if key else "Mend the recipe")
 
 
-def _along(where: list[str]) -> list[tuple[str, list[str]]]:
-    """The keys of an error's place, without the tags of unions, each with its siblings that would be valid."""
+def _nearest(given: str, valid: list[str]) -> str:
+    near = difflib.get_close_matches(given, valid, n=1, cutoff=0.5)
+    elsewhere = [key for key in keys() if key.rpartition(".")[2] == given]
+    if near or not elsewhere:
+        return f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(valid)}"
+    return f"Did you mean {elsewhere[0]}?"
+
+
+def _along(where: list[str], unknown: bool = False) -> list[tuple[str, list[str]]]:
+    """The keys of an error's place, without the tags of unions, each with its siblings that would be valid.
+
+    With `unknown`, the last one is a key that the recipe has not."""
     found: list[tuple[str, list[str]]] = []
     models: list[type[BaseModel]] = [Recipe]
-    for part in where:
+    for place, part in enumerate(where, 1):
         fields = {name: field for model in models for name, field in model.model_fields.items()}
-        tagged = [model for model in models if part in _tags(model)]
-        if part not in fields and tagged:
-            models = tagged
-            continue
-        if part not in fields and any(part == model.__name__ for model in models):
-            continue
-        found.append((part, list(fields)))
-        models = _models(fields[part].annotation) if part in fields else []
+        if part in fields or part.isdigit() or (unknown and place == len(where)):
+            found.append((part, list(fields)))
+            models = _models(fields[part].annotation) if part in fields else models
+        else:
+            models = [model for model in models if part in _tags(model) or part == model.__name__] or models
     return found
 
 
@@ -208,8 +218,8 @@ def _toml(value: Any) -> str:
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     if isinstance(value, float):
         return repr(value)
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _key(key: str) -> str:
-    return key if key.replace("_", "").replace("-", "").isalnum() else json.dumps(key)
+    return key if key.isascii() and key.replace("_", "").replace("-", "").isalnum() else _toml(key)

@@ -35,7 +35,7 @@ class Run:
         folder = folder.resolve()
         try:
             place = json.loads((folder / "place.json").read_bytes())
-        except (FileNotFoundError, NotADirectoryError) as error:
+        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError) as error:
             raise RecipeError(f"{folder} is no run", "Give the folder of a run, as runs/NAME/main, or a recipe") from error
         return cls(folder, Path(place["base"]), place["recipe"])
 

@@ -36,10 +36,11 @@ class Output(BaseModel):
 
 
 class Journal:
-    """The append-only file of one process: `<stem>-<pid>-<time>.part`. Each append is one write: a kill tears one line at most."""
+    """The append-only file of one process: `<stem>-<time>-<pid>.part`, so that names sort by age. Each append is one write: a kill
+    tears one line at most."""
 
     def __init__(self, folder: Path, stem: str) -> None:
-        self.path = folder / f"{stem}-{os.getpid()}-{time.time_ns()}.part"
+        self.path = folder / f"{stem}-{time.time_ns()}-{os.getpid()}.part"
         self._handle = -1
         self._synced = 0.0
 
@@ -80,7 +81,7 @@ class Journal:
 
 
 def journals(folder: Path, stem: str) -> list[Path]:
-    """The journals that processes left, this one's among them."""
+    """The journals that processes left, the oldest first, this one's among them."""
     return sorted(folder.glob(f"{stem}-*.part"))
 
 

@@ -71,6 +71,8 @@ def _jsonl(path: Path) -> Iterator[Row]:
                 values = json.loads(text)
             except json.JSONDecodeError as error:
                 raise RecipeError(f"{place} is not JSON: {error.msg} at column {error.colno}", "Mend or remove that line") from error
+            except (ValueError, RecursionError) as error:  # a number of thousands of digits, a thousand brackets
+                raise RecipeError(f"{place} cannot be read as JSON: {error}", "Mend or remove that line") from error
             if not isinstance(values, dict):
                 raise RecipeError(f"{place} is a JSON {type(values).__name__}, expected an object with columns", "Write one object a line")
             yield Row(values, place)
@@ -78,6 +80,7 @@ def _jsonl(path: Path) -> Iterator[Row]:
 
 def _csv(path: Path) -> Iterator[Row]:
     text = _utf8(path.read_bytes(), path.name).removeprefix("\ufeff")
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # the library's limit of 128 KiB is less than a long document
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         for values in reader:
@@ -86,7 +89,7 @@ def _csv(path: Path) -> Iterator[Row]:
                 raise RecipeError(
                     f"{place} has another number of fields than the header's {len(reader.fieldnames or [])}", "Mend or quote that line"
                 )
-            yield Row(dict(values), place)
+            yield Row({column: value or None for column, value in values.items()}, place)  # CSV has no null but the empty field
     except csv.Error as error:
         raise RecipeError(f"{path.name} line {reader.line_num} is not CSV: {error}", "Mend or quote that line") from error
 

@@ -24,7 +24,7 @@ from synthdistill.errors import SynthdistillError
 from synthdistill.manifest import Counts, Manifest, ModelUsed, Opening, load, open_stage
 from synthdistill.progress import Progress
 from synthdistill.prompts import Loaded
-from synthdistill.records import Completion, Failure, Prompt, Split
+from synthdistill.records import Completion, Failure, Prompt, Split, encode
 from synthdistill.runs import Run
 from synthdistill.samplers import identify, open_sampler
 from synthdistill.samplers.base import Identity, Model, Price, Request, Sampling, Workload, completion_id
@@ -100,12 +100,14 @@ def run(
 
     Raises:
         RecipeError, MissingError, ChangedError, StorageError, SamplerError: as their docstrings say.
-        SynthdistillError: more than `max_failed` of the answers failed for good; nothing is sealed, the next start asks again.
+        SynthdistillError: more than `max_failed` of the answers failed for good, or some for a passing reason, which the next start
+            asks for again; nothing is sealed.
     """
     folder = place.stage(STAGE)
     decides = what(config, prompts=prompts, teacher=teacher, held_out=held_out, base=place.base, limit=limit)
     opening = open_stage(folder, STAGE, decides, inputs={}, run=place, shards=count_shards)
     if opening.sealed:
+        _clear(folder)  # a kill may have come between the manifest and this
         return opening.sealed
 
     loaded = prompts_room.load(prompts, place.base, limit=limit)
@@ -133,8 +135,7 @@ def run(
         usage=_usage(answers, wanted),
         cost_usd=cost(teacher.price, _usage(answers, wanted)),
     )
-    for path in (*shards.journals(folder, "completions"), *shards.journals(folder, "failures")):
-        path.unlink()
+    _clear(folder)
     return manifest
 
 
@@ -246,7 +247,7 @@ def _refuse_failures(config: Config, wanted: list[Request], answers: _Answers, p
         raise SynthdistillError(message, f"What was answered is kept; ask again for the rest with: {place.command(STAGE)}")
     raise SynthdistillError(
         f"{message}. max_failed = {config.max_failed:g} allows {int(config.max_failed * len(wanted))}",
-        "Mend the prompts, or accept it with --set generate.max_failed=...; what was answered is kept",
+        "Accept it with --set generate.max_failed=..., or mend the cause and use --run NEW, which asks only for these again",
     )
 
 
@@ -264,7 +265,7 @@ def _write(loaded: Loaded, wanted: list[Request], answers: _Answers, opening: Op
         outputs += shards.write(folder, f"completions-{split}", rows, shards=count, key="prompt_id", twins=twins)
     outputs += shards.write(folder, "dropped", loaded.dropped, shards=1, key="completion_id")
     failures = sorted((answers.failures[request.id] for request in wanted if request.id in answers.failures), key=lambda row: row.id)
-    outputs.append(shards.seal(folder / "failures.jsonl", b"".join(map(shards.encode, failures)), rows=len(failures)))
+    outputs.append(shards.seal(folder / "failures.jsonl", b"".join(map(encode, failures)), rows=len(failures)))
     return outputs
 
 
@@ -297,6 +298,12 @@ def _counts(loaded: Loaded, wanted: list[Request], answers: _Answers, taken: int
             "taken_over": taken,
         },
     )
+
+
+def _clear(folder: Path) -> None:
+    """The journals, once all they hold is sealed."""
+    for path in (*shards.journals(folder, "completions"), *shards.journals(folder, "failures")):
+        path.unlink()
 
 
 def _usage(answers: _Answers, wanted: list[Request]) -> dict[str, int]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from synthdistill.errors import ChangedError, storage
-from synthdistill.manifest import Manifest, changed_keys, load, sealed
+from synthdistill.errors import storage
+from synthdistill.manifest import Manifest, changed, changed_keys, load, sealed, settings_of
 from synthdistill.progress import Progress
 from synthdistill.recipe import Recipe, to_toml
 from synthdistill.runs import Run
@@ -102,7 +102,9 @@ STAGES: dict[str, Stage] = {
     "generate": Stage(_generate_what, _generate, _generate_plan),
     "filter": Stage(
         lambda job: filter_stage.what(job.recipe.filter, job.place.base, job.limit),
-        lambda job: filter_stage.run(job.recipe.filter, place=job.place, progress=job.progress, limit=job.limit),
+        lambda job: filter_stage.run(
+            job.recipe.filter, place=job.place, progress=job.progress, count_shards=job.recipe.run.shards, limit=job.limit
+        ),
         lambda job: filter_stage.plan(job.recipe.filter, place=job.place, limit=job.limit),
     ),
     "train": Stage(
@@ -124,8 +126,10 @@ def one(job: Job, stage: str) -> Manifest:
     Raises:
         SynthdistillError: any of its kinds.
     """
-    for earlier in list(STAGES)[: list(STAGES).index(stage)]:
-        _same_recipe(job, earlier)
+    for earlier in _before(stage):
+        limit = sealed(job.place, earlier).config.get("limit")
+        _refuse_changes(replace(job, limit=limit), earlier)
+    _refuse_changes(job, stage)
     with job.place.lock():
         _keep_recipe(job)
         return STAGES[stage].run(job)
@@ -137,11 +141,14 @@ def run(job: Job, *, told: Callable[[str, Manifest], None] = lambda stage, manif
     Raises:
         SynthdistillError: any of its kinds.
     """
+    jobs = {name: job if name == "generate" else replace(job, limit=None) for name in STAGES}
+    for name, here in jobs.items():
+        _refuse_changes(here, name)  # before the teacher is paid, and before the recipe that made the run is written over
     found = {}
     with job.place.lock():
         _keep_recipe(job)
-        for name, stage in STAGES.items():
-            found[name] = stage.run(job if name == "generate" else replace(job, limit=None))
+        for name, here in jobs.items():
+            found[name] = STAGES[name].run(here)
             told(name, found[name])
     return found
 
@@ -150,14 +157,13 @@ def plan(job: Job, stages: list[str]) -> dict[str, Any]:
     """What `one` or `run` would do, stage by stage. Writes nothing and asks nobody."""
     found: dict[str, Any] = {}
     for name in stages:
-        here = job if name in ("generate", stages[-1]) else replace(job, limit=None)
-        manifest = load(job.place.stage(name))
-        before = list(STAGES)[: list(STAGES).index(name)]
-        waits = [earlier for earlier in before if load(job.place.stage(earlier)) is None]
-        if manifest and not changed_keys(manifest.config, STAGES[name].what(here)):
+        here = job if name == stages[0] else replace(job, limit=None)
+        changes = _changes(here, name)
+        waits = [earlier for earlier in _before(name) if load(job.place.stage(earlier)) is None]
+        if changes:
+            found[name] = {"refused": changes}
+        elif load(job.place.stage(name)):
             found[name] = {"up_to_date": True}
-        elif manifest:
-            found[name] = {"refused": changed_keys(manifest.config, STAGES[name].what(here))}
         elif waits:
             found[name] = {"waits_for": waits[0]}
         else:
@@ -165,14 +171,20 @@ def plan(job: Job, stages: list[str]) -> dict[str, Any]:
     return found
 
 
-def _same_recipe(job: Job, stage: str) -> None:
-    manifest = sealed(job.place, stage)
-    changes = changed_keys(manifest.config, STAGES[stage].what(replace(job, limit=manifest.config.get("limit"))))
-    if changes:
-        raise ChangedError(
-            f"{stage} of run {job.place.name} was made with other settings: {'; '.join(changes)}",
-            "Put it back, or use --run NEW (any name): answers already paid for are taken over",
-        )
+def _before(stage: str) -> list[str]:
+    return list(STAGES)[: list(STAGES).index(stage)]
+
+
+def _changes(job: Job, stage: str) -> list[str]:
+    """The keys in which the recipe differs from the one that made, or began, a stage of this run."""
+    decided = STAGES[stage].what(job)
+    before = settings_of(job.place.stage(stage))
+    return [] if before is None else changed_keys(before, decided)
+
+
+def _refuse_changes(job: Job, stage: str) -> None:
+    if changes := _changes(job, stage):
+        raise changed(stage, job.place, changes)
 
 
 def _keep_recipe(job: Job) -> None:

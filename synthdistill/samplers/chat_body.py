@@ -1,0 +1,125 @@
+"""What an OpenAI-compatible server answers, as bytes, into a `Completion`.
+
+Servers differ: content as a text or as parts, reasoning under two names, finish reasons of their own. What cannot be read is a `BadBody`.
+"""
+
+import json
+from typing import Any
+
+import msgspec
+
+from synthdistill.records import Completion, Finish, Usage
+from synthdistill.samplers.base import Request
+
+_FINISH: dict[str | None, Finish] = {
+    "stop": "stop",
+    "eos": "stop",
+    "eos_token": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "refusal",
+}
+"""Anything else, and nothing at all, is `error`: nobody knows whether that answer is whole."""
+
+
+class BadBody(Exception):
+    """A response of status 200 that is no answer."""
+
+
+class _Message(msgspec.Struct):
+    content: str | list[dict[str, Any]] | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    refusal: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Cached(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _Cached | None = None
+
+
+class _Body(msgspec.Struct):
+    choices: list[_Choice]
+    usage: _Usage | None = None
+    model: str | None = None
+
+
+_DECODER = msgspec.json.Decoder(_Body)
+
+
+def completion(raw: bytes, request: Request, model: str, latency_s: float) -> Completion:
+    """The answer in a body.
+
+    Raises:
+        BadBody: it is no JSON, or holds no answer.
+    """
+    body = _read(raw)
+    if not body.choices:
+        raise BadBody("the server's answer has no choices")
+    choice, usage = body.choices[0], body.usage or _Usage()
+    message = choice.message
+    refused = message.refusal is not None and not message.content
+    cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None
+    return Completion(
+        id=request.id,
+        prompt_id=request.prompt.id,
+        source_ids=request.prompt.source_ids,
+        index=request.index,
+        text=(message.refusal or "") if refused else _text(message.content),
+        finish="refusal" if refused else _FINISH.get(choice.finish_reason, "error"),
+        model=body.model or model,
+        usage=Usage(usage.prompt_tokens or 0, usage.completion_tokens or 0, cached or 0),
+        latency_s=latency_s,
+        tool_calls=message.tool_calls or None,
+        reasoning=message.reasoning or message.reasoning_content,
+    )
+
+
+def words(raw: bytes) -> tuple[str, str | None]:
+    """The server's own words about an error, and its error code where it gives one."""
+    try:
+        body = json.loads(raw)
+    except ValueError:
+        return _short(raw.decode("utf-8", "replace")), None
+    error = body.get("error", body) if isinstance(body, dict) else body
+    if not isinstance(error, dict):
+        return _short(str(error)), None
+    said = error.get("message") or error.get("detail") or error
+    code = error.get("code") or error.get("type")
+    return _short(str(said)), code if isinstance(code, str) else None
+
+
+def _read(raw: bytes) -> _Body:
+    try:
+        return _DECODER.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as first:
+        try:
+            return msgspec.convert(json.loads(raw), _Body)  # json reads lone surrogates, which a cut escape leaves
+        except (ValueError, msgspec.ValidationError):
+            raise BadBody(f"the server's answer cannot be read ({first}): {words(raw)[0]}") from first
+
+
+def _text(content: str | list[dict[str, Any]] | None) -> str:
+    if isinstance(content, list):
+        return "".join(str(part.get("text") or "") for part in content)
+    return content or ""
+
+
+def _short(said: str) -> str:
+    said = " ".join(said.split())
+    return said if len(said) <= 500 else f"{said[:500]}..."

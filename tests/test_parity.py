@@ -1,0 +1,114 @@
+"""Issue 4.3: a greedy model says the same through transformers, through vLLM, and through the api sampler of a real vLLM server."""
+
+import gzip
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from synthdistill.prompts import Template
+from synthdistill.records import Completion, Prompt, digest
+from synthdistill.samplers.api import ApiSampler
+from synthdistill.samplers.base import Request, Sampling, Workload
+from synthdistill.samplers.transformers import TransformersSampler
+from synthdistill.samplers.vllm import VllmSampler
+from synthdistill.sources import Row
+
+pytestmark = pytest.mark.vllm
+TEMPLATES = Path(__file__).parent.parent / "synthdistill" / "templates"
+ROWS = 200
+SHARE = 0.99
+
+
+def requests() -> list[Request]:
+    """Distinct prompts of the demo's held-out file, as the demo asks them."""
+    template = Template(TEMPLATES / "triage" / "prompts" / "triage.md")
+    with gzip.open(TEMPLATES / "triage" / "held-out.jsonl.gz", "rt", encoding="utf-8") as lines:
+        messages = list(dict.fromkeys(json.loads(line)["message"] for line in lines))[:ROWS]
+    found = []
+    for message in messages:
+        turns = template.render(Row({"message": message}, "held-out"))
+        prompt = Prompt(digest(turns, None), [], turns, message, "held_out")
+        found.append(Request(digest(prompt.id, 0), prompt, 0, Sampling(temperature=0.0, max_tokens=64)))
+    return found
+
+
+@pytest.fixture(scope="module", params=["teacher", "base"])
+def folder(request):
+    """The package's teacher, and its base: a model of the shape of the demo's student."""
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    return TEMPLATES / request.param
+
+
+@pytest.fixture(scope="module")
+def expected(folder):
+    with TransformersSampler(str(folder), folder.name, Workload()) as sampler:
+        return {row.id: row for row in sampler.sample(requests()) if isinstance(row, Completion)}
+
+
+@pytest.fixture(scope="module")
+def server(folder, tmp_path_factory):
+    """A vLLM server as its documentation starts it, on a free port, while the module's tests of this model run."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--served-model-name", "served"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--enforce-eager"]
+    environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+    environment["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # other processes have this machine's cores too
+    log = tmp_path_factory.mktemp("server") / "log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/health", process, log)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + 600
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.5)
+    pytest.fail(f"the vLLM server did not start:\n{log.read_text(errors='replace')[-2000:]}")
+
+
+def assert_same(expected: dict[str, Completion], found: list) -> None:
+    same = [
+        row.id
+        for row in found
+        if isinstance(row, Completion) and (row.text, row.finish) == (expected[row.id].text, expected[row.id].finish)
+    ]
+
+    assert len(found) == len(expected) == ROWS
+    assert len(same) >= SHARE * ROWS, next((row, expected[row.id]) for row in found if row.id not in same)
+
+
+def test_vllm_says_what_transformers_says(folder, expected):
+    with VllmSampler(str(folder), folder.name, Workload()) as sampler:
+        found = list(sampler.sample(requests()))
+
+    assert_same(expected, found)
+
+
+def test_api_says_what_transformers_says(server, expected):
+    with ApiSampler(server, "served", None, Workload()) as sampler:
+        found = list(sampler.sample(requests()))
+
+    assert_same(expected, found)
+    assert all(row.usage.input == expected[row.id].usage.input for row in found), "the server rendered other prompts"

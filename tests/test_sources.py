@@ -1,0 +1,163 @@
+import csv
+import json
+
+import pytest
+from project import jsonl
+
+from synthdistill.errors import RecipeError
+from synthdistill.sources import read_rows
+
+ROWS = [
+    {"id": "1", "text": "plain"},
+    {"id": "2", "text": 'a "quoted", part'},
+    {"id": "3", "text": "two\nlines"},
+    {"id": "4", "text": "windows\r\nlines"},
+    {"id": "5", "text": "naïve 東京 🙂"},
+]
+
+
+def as_csv(path, rows, **options):
+    with path.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.DictWriter(handle, list(rows[0]), **options)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def as_parquet(path, rows):
+    import pyarrow
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    return path
+
+
+def values(path):
+    return [row.values for row in read_rows(path)]
+
+
+@pytest.mark.parametrize(("ending", "write"), [("jsonl", jsonl), ("csv", as_csv), ("parquet", as_parquet)])
+def test_every_format_gives_the_same_rows(tmp_path, ending, write):
+    assert values(write(tmp_path / f"rows.{ending}", ROWS)) == ROWS
+
+
+def test_an_empty_csv_field_is_a_null_as_in_the_other_formats(tmp_path):
+    rows = [{"id": "1", "text": "a", "label": None}, {"id": "2", "text": "b", "label": "x"}]
+    found = [
+        values(write(tmp_path / f"rows.{ending}", rows)) for ending, write in (("csv", as_csv), ("jsonl", jsonl), ("parquet", as_parquet))
+    ]
+
+    assert found == [rows, rows, rows]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv"])
+def test_a_byte_order_mark_is_not_part_of_the_first_column(tmp_path, ending):
+    path = (jsonl if ending == "jsonl" else as_csv)(tmp_path / f"rows.{ending}", ROWS)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+
+    assert values(path) == ROWS
+
+
+def test_a_csv_field_may_be_longer_than_the_limit_of_the_csv_library(tmp_path):
+    rows = [{"id": "1", "text": "word " * 60_000}]
+
+    assert values(as_csv(tmp_path / "rows.csv", rows)) == rows
+
+
+def test_blank_lines_are_no_rows_and_do_not_shift_the_numbers(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('\n{"a": 1}\n  \n{"a": 2}', encoding="utf-8")
+
+    assert [(row.values["a"], row.place) for row in read_rows(path)] == [(1, "rows.jsonl line 2"), (2, "rows.jsonl line 4")]
+
+
+def test_a_folder_is_read_file_by_file_in_order_of_name(tmp_path):
+    as_csv(tmp_path / "b.csv", ROWS[2:3])
+    jsonl(tmp_path / "a.jsonl", ROWS[:2])
+    as_parquet(tmp_path / "c.parquet", ROWS[3:])
+    (tmp_path / "notes.txt").write_text("not a source")
+
+    assert values(tmp_path) == ROWS
+
+
+LINES = {
+    "is not JSON: .* at column": b'{"a": 1',
+    "is a JSON list, expected an object": b"[1]",
+    "is a JSON str, expected an object": b'"text"',
+    "is not UTF-8: byte 3 is 0xe9": b'{"\xe9": 1}',
+    "cannot be read as JSON: .*recursion": b"[" * 100_000,
+    "cannot be read as JSON: .*digits": b'{"a": ' + b"1" * 5000 + b"}",
+}
+
+
+@pytest.mark.parametrize("message", LINES)
+def test_a_broken_line_is_named_by_its_number(tmp_path, message):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"a": 1}\n' + LINES[message] + b"\n")
+
+    with pytest.raises(RecipeError, match=rf"^rows\.jsonl line 2 {message}"):
+        values(path)
+
+
+@pytest.mark.parametrize("line", ["1", "1,2,3"])
+def test_a_csv_line_with_another_number_of_fields_is_named(tmp_path, line):
+    path = tmp_path / "rows.csv"
+    path.write_text(f"a,b\n1,2\n{line}\n", encoding="utf-8")
+
+    with pytest.raises(RecipeError, match=r"rows\.csv line 3 has another number of fields than the header's 2"):
+        values(path)
+
+
+def test_a_csv_with_an_open_quote_is_refused(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text('a\n"open\n', encoding="utf-8")
+
+    with pytest.raises(RecipeError, match="is not CSV"):
+        values(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"\xef\xbb\xbf"])
+def test_a_file_without_rows_is_refused(tmp_path, content):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(content)
+
+    with pytest.raises(RecipeError, match="has no rows"):
+        values(path)
+
+
+def test_a_csv_with_a_header_alone_has_no_rows(tmp_path):
+    (tmp_path / "rows.csv").write_text("a,b\n")
+
+    with pytest.raises(RecipeError, match="has no rows"):
+        values(tmp_path / "rows.csv")
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1 this is no parquet file PAR1"])
+def test_a_file_that_is_no_parquet_is_refused(tmp_path, content):
+    (tmp_path / "rows.parquet").write_bytes(content)
+
+    with pytest.raises(RecipeError, match="cannot be read as Parquet"):
+        values(tmp_path / "rows.parquet")
+
+
+def test_a_missing_file_names_the_key(tmp_path):
+    with pytest.raises(RecipeError, match=r"\[prompts\] source: no such file"):
+        values(tmp_path / "rows.jsonl")
+
+
+def test_another_ending_is_refused_with_those_that_are_known(tmp_path):
+    (tmp_path / "rows.xlsx").write_bytes(b"")
+
+    with pytest.raises(RecipeError, match=r"ends in \.xlsx, expected one of \.jsonl, \.csv, \.parquet"):
+        values(tmp_path / "rows.xlsx")
+
+
+def test_a_folder_without_sources_is_refused(tmp_path):
+    with pytest.raises(RecipeError, match="holds no"):
+        values(tmp_path)
+
+
+def test_every_json_line_is_read_as_the_json_library_reads_it(tmp_path):
+    row = {"text": "\ud83d\ude42 \u2028", "number": 1.5, "list": [None, True], "object": {"a": "b"}}
+
+    assert values(jsonl(tmp_path / "rows.jsonl", [row])) == [json.loads(json.dumps(row))]
