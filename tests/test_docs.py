@@ -205,6 +205,12 @@ def test_the_readmes_tree_leaves_out_nothing():
     assert sorted(real - listed.keys()) == []
 
 
+def test_benchmarks_md_has_the_command_of_each_benchmark():
+    told = re.findall(r"^\| `python (benchmarks/\w+\.py)` \|", PAGES["docs/benchmarks.md"], re.MULTILINE)
+
+    assert sorted(told) == sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "benchmarks").glob("*.py"))
+
+
 def test_the_changelog_has_an_entry_for_this_version():
     assert re.search(rf"^## {re.escape(synthdistill.__version__)}\b", PAGES["CHANGELOG.md"], re.MULTILINE)
 

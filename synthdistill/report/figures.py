@@ -1,4 +1,4 @@
-"""`eval/report.json` as the page reads it; DESIGN.md and docs/formats.md say what each key means.
+"""`eval/report.json` as the page reads it; docs/formats.md says what each key means.
 
 figures = load(place)
 figures.retention.value, figures.retention.interval
