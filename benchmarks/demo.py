@@ -52,9 +52,9 @@ def _figures(found: dict[str, Any], seconds: float, again: float) -> list[tuple[
             retention["interval"]["low"],
             0.92,
             retention["interval"]["low"] >= 0.92,
-            "lower bound, 95%, clustered by template",
+            "lower bound of 95%, clustered by template",
         ),
-        ("points_above_base", 100 * base["value"], 30, base["value"] >= 0.3, "student's score less the untuned base's, in points"),
+        ("points_above_base", base["value"], 30, base["value"] >= 30, "student's score less the untuned base's, in points"),
         ("tokens_per_s_ratio", speed, 2, speed >= 2, "student over teacher, transformers, equal batch, median of 3 alternating runs"),
     ]
 

@@ -23,3 +23,11 @@ def data() -> Path:
     if not Path(folder).is_dir():
         pytest.fail(f"SYNTHDISTILL_DATA points nowhere: {folder}")
     return Path(folder)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With SYNTHDISTILL_NO_SKIPS set, as in CI, a test that was skipped is a failure: nothing can hide behind a missing package."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("SYNTHDISTILL_NO_SKIPS") and reporter and reporter.stats.get("skipped"):
+        reporter.write_line("a test was skipped where none may be")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
