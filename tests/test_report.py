@@ -203,7 +203,7 @@ def test_every_comparison_is_in_the_table_with_its_n(plain: Any):
 def test_key_figures_carry_interval_n_and_basis(plain: Any):
     text = text_of(plain)
 
-    assert "Cost beside the teacher 22% seconds per answer at equal batch on this machine" in text
+    assert "Cost beside the teacher 22% 21.0 to 24.0 over 3 rounds; seconds per answer at equal batch on this machine" in text
     assert "Parameters 13% 512k of 3.9M" in text
     assert "Speed-up 4.17\u00d7 4,210 against 1,010 tokens/s" in text
     assert "Points above the untuned base +52.3 +49.9 to +54.7, n = 60" in text

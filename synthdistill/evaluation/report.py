@@ -79,21 +79,37 @@ def add_speed(report: dict[str, Any], measured: speed.Measured) -> None:
 
 
 def add_cost(report: dict[str, Any], *, teacher_price: Mapping[str, float | None] | None, usd_per_hour: float | None) -> None:
-    """Set usd_per_1k of each system and the ratio. The teacher costs by its price or, where it has none and ran on this machine like
-    the student, by the hour like the student."""
+    """Set usd_per_1k of each system and the ratio with its interval: the least and the greatest of the rounds in which speed was
+    measured. The teacher costs by its price or, where it has none and ran on this machine like the student, by the hour like it."""
+    rounds = report["speed"]["rounds"]
+    middle = {name: speed.median(rounds.get(name, [])) for name in ("teacher", "student")}
+    sides = _sides(report, middle, teacher_price, usd_per_hour)
+    for name, system in report["systems"].items():
+        system["usd_per_1k"] = rounded(sides[name].usd_per_1k) if name in sides else None
+    ratio, basis = cost.compare(sides["student"], sides["teacher"])
+    turns = [dict(zip(rounds, rates, strict=True)) for rates in zip(*rounds.values(), strict=True)]
+    each = [_sides(report, rates, teacher_price, usd_per_hour) for rates in turns]
+    ratios = [found for side in each if (found := cost.compare(side["student"], side["teacher"])[0]) is not None]
+    interval = {"low": rounded(min(ratios)), "high": rounded(max(ratios))} if ratio is not None and len(ratios) > 1 else None
+    report["cost"] |= {"ratio": rounded(ratio), "interval": interval, "rounds": len(ratios), "basis": basis}
+
+
+def _sides(
+    report: Mapping[str, Any],
+    rates: Mapping[str, float | None],
+    teacher_price: Mapping[str, float | None] | None,
+    usd_per_hour: float | None,
+) -> dict[str, cost.Side]:
     sides = {}
     for name in ("teacher", "student"):
         tokens = cost.Tokens(**report["cost"]["tokens"][name])
-        seconds = cost.seconds_per_answer(tokens, speed.median(report["speed"]["rounds"].get(name, [])))
+        seconds = cost.seconds_per_answer(tokens, rates.get(name))
         usd = cost.usd_by_time(seconds, usd_per_hour) if usd_per_hour is not None else None
         if name == "teacher" and teacher_price is not None:
             price = {key: value for key, value in teacher_price.items() if value is not None}
             usd = cost.usd_by_tokens(tokens, **price)
         sides[name] = cost.Side(usd, seconds)
-    for name, system in report["systems"].items():
-        system["usd_per_1k"] = rounded(sides[name].usd_per_1k) if name in sides else None
-    ratio, basis = cost.compare(sides["student"], sides["teacher"])
-    report["cost"] |= {"ratio": rounded(ratio), "basis": basis}
+    return sides
 
 
 def judged(report: Mapping[str, Any], *, retention: float, slice_minimum: float | None) -> dict[str, Any]:

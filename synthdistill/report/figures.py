@@ -74,9 +74,11 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """An answer of the student over one of the teacher, and what both were reckoned from."""
+    """An answer of the student over one of the teacher, the least and greatest of the rounds, and what both were reckoned from."""
 
     ratio: float | None = None
+    interval: Interval | None = None
+    rounds: int | None = None
     basis: str | None = None
 
 

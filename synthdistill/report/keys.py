@@ -33,7 +33,10 @@ def _retention(figures: Figures) -> Iterator[Key]:
 
 def _cost(figures: Figures) -> Iterator[Key]:
     if cost := figures.cost:
-        yield Key("Cost beside the teacher", words.NONE if cost.ratio is None else words.ratio(cost.ratio), cost.basis or "not known")
+        ends = f"{words.span(cost.interval)} over {cost.rounds} rounds; " if cost.interval else ""
+        yield Key(
+            "Cost beside the teacher", words.NONE if cost.ratio is None else words.ratio(cost.ratio), ends + (cost.basis or "not known")
+        )
 
 
 def _size(figures: Figures) -> Iterator[Key]:

@@ -20,7 +20,8 @@
     beats_base                  student minus base, in points
     self_agreement              {value, interval, reason, n}: the ceiling for agreement
     speedup, speed              the student's tokens/s over the teacher's; how they were measured, each round
-    cost                        ratio (student over teacher), basis, tokens (mean per answer)
+    cost                        ratio (student over teacher), interval (of the rounds in which speed was measured), basis,
+                                tokens (mean per answer)
     gate                        passed, checks [{name, value, threshold, passed, n}]
 
 Prices and the gate are *how*: when they change, the report on disk is priced and judged again, and nobody is asked.
