@@ -1,4 +1,4 @@
-"""Issue 4.3: a greedy model says the same through transformers, through vLLM, and through the api sampler of a real vLLM server."""
+"""A greedy model says the same through transformers, through vLLM, and through the api sampler of a real vLLM server."""
 
 import gzip
 import json
@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from project import synthdistill
 
 from synthdistill.prompts import Template
 from synthdistill.records import Completion, Prompt, digest
@@ -39,11 +40,18 @@ def requests() -> list[Request]:
     return found
 
 
-@pytest.fixture(scope="module", params=["teacher", "base"])
-def folder(request):
-    """The package's teacher, and its base: a model of the shape of the demo's student."""
+@pytest.fixture(scope="module", params=["teacher", "student"])
+def folder(request, tmp_path_factory):
+    """The package's teacher, and a student that the demo's own stages made of it, on fewer rows."""
     pytest.importorskip("vllm", reason="vLLM is not installed")
-    return TEMPLATES / request.param
+    if request.param == "teacher":
+        return TEMPLATES / "teacher"
+    place = tmp_path_factory.mktemp("demo") / "demo"
+    less = ["--limit", 1000, "--set", "prompts.held_out=0.01", "--set", "prompts.validation=0.0", "--quiet"]
+    for words in (["init", place], *([stage, place, *less] for stage in ("generate", "filter", "train"))):
+        done = synthdistill(*words)
+        assert done.returncode == 0, done.stderr
+    return place / "runs" / "triage" / "main" / "train" / "student"
 
 
 @pytest.fixture(scope="module")
