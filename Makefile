@@ -3,7 +3,7 @@
 # make check   what CI runs: ruff, mypy, tests
 PYTHON ?= python3
 BIN := .venv/bin
-export SYNTHDISTILL_DATA
+export OMP_WAIT_POLICY ?= PASSIVE  # threads that wait leave the core to others
 
 .PHONY: demo test check bench clean
 

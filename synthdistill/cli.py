@@ -228,6 +228,7 @@ def doctor(as_json: Json = False) -> None:
 def main() -> None:
     """The program: one place that prints errors and sets the exit code."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # on cores that others use too, threads that spin cost four times the work
     try:
         with storage():
             app()
