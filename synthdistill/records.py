@@ -4,6 +4,7 @@ Prompt -> Completion | Failure -> Example | Dropped -> Comparison
 """
 
 import hashlib
+import json
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -159,6 +160,22 @@ def digest(*parts: Any) -> str:
     except UnicodeEncodeError:
         data = msgspec.json.encode(_mended(msgspec.to_builtins(parts)), order="sorted")
     return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def with_parsed_arguments(message: Message) -> Message:
+    """The message as chat templates read it: OpenAI writes the `arguments` of a tool call as a JSON string, they want an object."""
+    calls = message.get("tool_calls")
+    return {**message, "tool_calls": [_parsed(call) for call in calls]} if calls else message
+
+
+def _parsed(call: dict[str, Any]) -> dict[str, Any]:
+    function = call.get("function")
+    if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
+        return call
+    try:
+        return {**call, "function": {**function, "arguments": json.loads(function["arguments"] or "{}")}}
+    except json.JSONDecodeError:
+        return call
 
 
 def _mended(value: Any) -> Any:

@@ -22,17 +22,8 @@ from synthdistill.runs import Run
 from synthdistill.stages import train
 
 PROMPTS = Prompts(source="rows.jsonl")
+pytestmark = pytest.mark.usefixtures("one_thread")
 SEED = 20261122
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # on a busy machine, two threads wait for each other longer than a tiny model computes
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

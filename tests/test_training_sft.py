@@ -16,18 +16,10 @@ from synthdistill.training.render import Rendered, Served
 from synthdistill.training.sft import fit
 from synthdistill.training.student import Source
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ROWS = [Rendered(list(range(10, 10 + 3 * n)), [*range(40, 40 + n * n), 1]) for n in range(1, 5)]
 """Four rows whose completions have 2 to 17 tokens: a mean of means would be another number."""
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # on a busy machine, two threads wait for each other longer than a tiny model computes
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

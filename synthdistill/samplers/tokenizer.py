@@ -4,7 +4,6 @@ tokenizer = ChatTokenizer("models/teacher")
 tokenizer.ids(prompt)
 """
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from synthdistill.errors import RecipeError
-from synthdistill.records import Failure, Message, Prompt
+from synthdistill.records import Failure, Prompt, with_parsed_arguments
 from synthdistill.samplers.base import Request
 
 
@@ -39,7 +38,7 @@ class ChatTokenizer:
 
     def ids(self, prompt: Prompt) -> list[int]:
         """The ids of the messages and of the words that open the answer."""
-        messages = [_with_parsed_arguments(message) for message in prompt.messages]
+        messages = [with_parsed_arguments(message) for message in prompt.messages]
         found: list[int] = self.bare.apply_chat_template(
             messages, tools=prompt.tools, add_generation_prompt=True, tokenize=True, return_dict=False
         )
@@ -101,21 +100,3 @@ def loading(path: str) -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-
-
-def _with_parsed_arguments(message: Message) -> Message:
-    """Tool calls of earlier turns: OpenAI writes `arguments` as a JSON string, chat templates read an object."""
-    calls = message.get("tool_calls")
-    if not calls:
-        return message
-    return {**message, "tool_calls": [_parsed(call) for call in calls]}
-
-
-def _parsed(call: dict[str, Any]) -> dict[str, Any]:
-    function = call.get("function")
-    if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
-        return call
-    try:
-        return {**call, "function": {**function, "arguments": json.loads(function["arguments"] or "{}")}}
-    except json.JSONDecodeError:
-        return call

@@ -22,7 +22,7 @@ from datetime import date
 from typing import Any
 
 from synthdistill.errors import RecipeError
-from synthdistill.records import Message
+from synthdistill.records import Message, with_parsed_arguments
 
 PROBE = 'First {"line"}.\nSecond line, 42.'
 """An answer that no template has a reason to alter."""
@@ -194,7 +194,7 @@ def _texts(tokenizer: Any, served: Served, dialogue: Dialogue, special: re.Patte
 
 
 def _render(tokenizer: Any, template: str, messages: list[Message], tools: list[dict[str, Any]] | None, *, opens: bool) -> str:
-    plain = [_with_parsed_arguments(message) for message in messages]
+    plain = [with_parsed_arguments(message) for message in messages]
     found: str = tokenizer.apply_chat_template(plain, tools=tools, chat_template=template, add_generation_prompt=opens, tokenize=False)
     return found
 
@@ -222,19 +222,3 @@ def _words(message: Message) -> str:
     parts = [content] if isinstance(content, str) else [str(part.get("text", "")) for part in content or [] if isinstance(part, dict)]
     calls = message.get("tool_calls")
     return "\n".join([*parts, json.dumps(calls, ensure_ascii=False)] if calls else parts)
-
-
-def _with_parsed_arguments(message: Message) -> Message:
-    """OpenAI writes the `arguments` of a tool call as a JSON string, chat templates read an object."""
-    calls = message.get("tool_calls")
-    return {**message, "tool_calls": [_parsed(call) for call in calls]} if calls else message
-
-
-def _parsed(call: dict[str, Any]) -> dict[str, Any]:
-    function = call.get("function")
-    if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
-        return call
-    try:
-        return {**call, "function": {**function, "arguments": json.loads(function["arguments"] or "{}")}}
-    except json.JSONDecodeError:
-        return call
