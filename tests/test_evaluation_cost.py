@@ -13,10 +13,18 @@ def safetensors(path, **shapes):
 
 
 def test_dollars_by_tokens_count_cached_input_at_its_own_price():
-    tokens = Tokens(input=300, output=50, cached_input=200)
+    tokens = Tokens(input=300e3, output=50e3, cached_input=200e3)
 
-    assert cost.usd_by_tokens(tokens, input=1.0, output=2.0, cached_input=0.1) == pytest.approx(0.1 + 0.02 + 0.1)
-    assert cost.usd_by_tokens(tokens, input=1.0, output=2.0) == pytest.approx(0.3 + 0.1)
+    assert cost.usd(tokens, input=1.0, output=2.0, cached_input=0.1) == pytest.approx(0.1 + 0.02 + 0.1)
+    assert cost.usd(tokens, input=1.0, output=2.0) == pytest.approx(0.3 + 0.1)
+
+
+def test_a_bill_is_in_dollars_and_none_without_a_price():
+    usage = {"input": 1_000_000, "output": 100_000, "cached_input": 400_000}
+
+    assert cost.bill(usage, {"input": 1.0, "output": 10.0, "cached_input": 0.1}) == pytest.approx(0.6 + 0.04 + 1.0)
+    assert cost.bill(usage, {"input": 1.0, "output": 10.0, "cached_input": None}) == pytest.approx(1.0 + 1.0)
+    assert cost.bill(usage, None) is None
 
 
 def test_dollars_by_time_at_a_measured_rate():

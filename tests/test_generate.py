@@ -470,12 +470,6 @@ def test_a_plan_names_a_price_only_where_there_is_one(bench):
     assert plan(bench, teacher=teacher)["usd_at_most"] == pytest.approx((40 * 512 * 2.0) / 1e6, rel=0.1)
 
 
-def test_the_cost_is_that_of_the_tokens_cached_ones_at_their_own_price():
-    price = Price(input=1.0, output=10.0, cached_input=0.1)
-
-    assert generate.cost(price, {"input": 1_000_000, "output": 100_000, "cached_input": 400_000}) == pytest.approx(0.6 + 0.04 + 1.0)
-
-
 def test_usage_and_cost_are_in_the_manifest(bench):
     with CountingServer() as server:
         manifest = bench.generate(teacher=ApiModel(kind="api", model="m", base_url=server.url, price=Price(input=1.0, output=2.0)))

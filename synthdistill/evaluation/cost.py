@@ -1,11 +1,12 @@
 """What answers cost, in dollars where there is a price and in time on the same machine where there is none.
 
-usd_by_tokens(Tokens(input=210, output=45), input=0.40, output=1.60)      # dollars per 1,000 answers
+usd(Tokens(input=210_000, output=45_000), input=0.40, output=1.60)       # dollars
 compare(student, teacher)                                                 # (0.14, "seconds per answer at equal batch, ...")
 """
 
 import json
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Mean tokens of one answer."""
+    """Tokens of one answer in the mean, or of many together."""
 
     input: float = 0.0
     output: float = 0.0
@@ -32,11 +33,17 @@ BY_PRICE = "dollars per 1,000 answers"
 BY_TIME = "seconds per answer at equal batch on this machine; no prices are given"
 
 
-def usd_by_tokens(tokens: Tokens, *, input: float, output: float, cached_input: float | None = None) -> float:
-    """Dollars per 1,000 answers at prices in dollars per million tokens; cached input without a price of its own costs as input."""
+def usd(tokens: Tokens, *, input: float, output: float, cached_input: float | None = None) -> float:
+    """Dollars at prices in dollars per million tokens; cached input without a price of its own costs as input."""
     cached = input if cached_input is None else cached_input
-    per_answer = (tokens.input - tokens.cached_input) * input + tokens.cached_input * cached + tokens.output * output
-    return per_answer / 1e6 * 1000
+    return ((tokens.input - tokens.cached_input) * input + tokens.cached_input * cached + tokens.output * output) / 1e6
+
+
+def bill(usage: Mapping[str, int], price: Mapping[str, float | None] | None) -> float | None:
+    """Dollars of tokens by kind, to a millionth; None without a price."""
+    if price is None:
+        return None
+    return round(usd(Tokens(**usage), **{kind: each for kind, each in price.items() if each is not None}), 6)
 
 
 def usd_by_time(seconds: float | None, usd_per_hour: float) -> float | None:

@@ -107,7 +107,7 @@ def _sides(
         usd = cost.usd_by_time(seconds, usd_per_hour) if usd_per_hour is not None else None
         if name == "teacher" and teacher_price is not None:
             price = {key: value for key, value in teacher_price.items() if value is not None}
-            usd = cost.usd_by_tokens(tokens, **price)
+            usd = 1000 * cost.usd(tokens, **price)
         sides[name] = cost.Side(usd, seconds)
     return sides
 

@@ -178,7 +178,7 @@ def run(
         counts=_counts(report, student, held_out.left_out),
         models={name: ModelUsed(id=who.id, revision=who.revision) for name, who in identities.items()},
         usage=spent,
-        cost_usd=round(cost.usd_by_tokens(cost.Tokens(**spent), **teacher.price.model_dump()) / 1000, 6) if teacher.price else None,
+        cost_usd=cost.bill(spent, teacher.price.model_dump() if teacher.price else None),
         results=reports.results(report),
     )
     for path in (*shards.journals(opening.folder, "answers"), *shards.journals(opening.folder, "failures")):

@@ -21,13 +21,14 @@ from pydantic import Field
 from synthdistill import prompts as prompts_room
 from synthdistill import shards
 from synthdistill.errors import SynthdistillError
+from synthdistill.evaluation import cost
 from synthdistill.manifest import Counts, Manifest, ModelUsed, Opening, load, open_stage
 from synthdistill.progress import Progress
 from synthdistill.prompts import Loaded
 from synthdistill.records import Completion, Failure, Prompt, Split, encode
 from synthdistill.runs import Run
 from synthdistill.samplers import identify, open_sampler
-from synthdistill.samplers.base import Identity, Model, Price, Request, Sampling, Workload, completion_id
+from synthdistill.samplers.base import Identity, Model, Request, Sampling, Workload, completion_id
 from synthdistill.settings import Settings, how
 
 STAGE = "generate"
@@ -127,13 +128,14 @@ def run(
     _refuse_failures(config, wanted, answers, place)
 
     outputs = _write(loaded, wanted, answers, opening, place)
+    usage = _usage(answers, wanted)
     manifest = opening.seal(
         outputs=outputs,
         counts=_counts(loaded, wanted, answers, taken),
         files=decides["files"],
         models={"teacher": ModelUsed(id=identity.id, revision=identity.revision)},
-        usage=_usage(answers, wanted),
-        cost_usd=cost(teacher.price, _usage(answers, wanted)),
+        usage=usage,
+        cost_usd=cost.bill(usage, teacher.price.model_dump() if teacher.price else None),
     )
     _clear(folder)
     return manifest
@@ -166,7 +168,7 @@ def plan(
         "to_ask": len(missing),
         "input_tokens_estimated": usage["input"],
         "output_tokens_at_most": usage["output"],
-        "usd_at_most": cost(teacher.price, usage),
+        "usd_at_most": cost.bill(usage, teacher.price.model_dump() if teacher.price else None),
     }
 
 
@@ -177,16 +179,6 @@ def requests_for(prompts: list[Prompt], identity: Identity, config: Config, held
         sampling, samples = (config.sampling, config.samples) if prompt.split == "train" else (held_out, 1)
         found += [Request(completion_id(prompt, identity, sampling, index), prompt, index, sampling) for index in range(samples)]
     return found
-
-
-def cost(price: Price | None, usage: dict[str, int]) -> float | None:
-    """Dollars for tokens, None without a price."""
-    if price is None:
-        return None
-    cached = usage.get("cached_input", 0)
-    cached_price = price.input if price.cached_input is None else price.cached_input
-    paid = (usage["input"] - cached) * price.input + cached * cached_price + usage["output"] * price.output
-    return round(paid / 1e6, 6)
 
 
 def _known(folder: Path) -> _Answers:
