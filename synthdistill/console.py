@@ -25,6 +25,8 @@ from synthdistill.progress import Advance, Progress, Silent
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 EVERY_S = 10.0
 """Without a terminal, a line about a step this often."""
+COUNTED = {"generate": "answers", "filter": "answers kept", "train": "rows", "eval": "prompts"}
+"""What a stage's line counts."""
 
 
 class Terminal:
@@ -113,10 +115,12 @@ def stage_line(stage: str, manifest: Manifest) -> str:
         return f"{stage:<9} up to date"
     counts = manifest.counts
     lost = [f"{count} {reason}" for reason, count in {**counts.dropped, **counts.failed}.items()]
-    parts = [f"{stage:<9} {counts.written} of {counts.read}"]
+    parts = [f"{stage:<9} {counts.written} of {counts.read} {COUNTED[stage]}"]
     parts += [f"out: {', '.join(lost)}"] if lost else []
     parts += [f"{counts.more['taken_over']} taken over"] if counts.more.get("taken_over") else []
     parts += [f"${manifest.cost_usd:.2f}"] if manifest.cost_usd is not None else []
+    loss = manifest.results.get("best_validation_loss")
+    parts += [f"validation loss {loss:.4f}"] if loss is not None else []
     return "; ".join([*parts, f"{manifest.seconds:.0f} s"])
 
 
