@@ -245,6 +245,11 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        from synthdistill import console
+
+        console.complain(SynthdistillError(f"{error.filename or 'the system'}: {error.strerror or error}"))
+        sys.exit(1)
 
 
 def _job(recipe: Path, run: str, settings: list[str], limit: int | None, quiet: bool) -> "Job":

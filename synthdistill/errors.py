@@ -91,10 +91,13 @@ def storage(path: Path | None = None) -> Iterator[None]:
 
     Raises:
         StorageError: for a full disk, a quota, a read-only folder.
+        RecipeError: for a path that is too long.
     """
     try:
         yield
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise RecipeError(f"{str(error.filename)[:60]}... is longer than a path may be", "Give a shorter one") from error
         reason = _STORAGE.get(error.errno or 0)
         if reason is None:
             raise

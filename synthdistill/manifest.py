@@ -144,14 +144,14 @@ def open_stage(folder: Path, stage: str, what: dict[str, Any], *, inputs: dict[s
     elif begun:
         _refuse_changes(opening, begun["fingerprint"], begun["what"], run)
         opening.shards, opening.started = begun["shards"], begun["started"]
-        for left in folder.glob(".*.tmp"):  # a file that a kill kept from its place
-            left.unlink()
     else:
         opening.started = _now()
         with storage(folder):
             folder.mkdir(parents=True, exist_ok=True)
         started = {"fingerprint": opening.fingerprint, "shards": shards, "started": opening.started, "inputs": inputs, "what": what}
         seal(folder / "started.json", (json.dumps(started, indent=2) + "\n").encode(), rows=1)
+    for left in () if sealed else folder.glob(".*.tmp"):  # a file that a kill kept from its place
+        left.unlink()
     return opening
 
 
@@ -252,8 +252,10 @@ def changed(stage: str, run: Run, changes: list[str]) -> ChangedError:
 
 
 def _begun(folder: Path) -> dict[str, Any] | None:
+    """What a start noted here. One that ended before it kept anything, as on a mistake in the recipe, binds nobody."""
     path = folder / "started.json"
-    if not path.exists():
+    kept = (file for file in path.parent.glob("[!.]*") if file != path and not file.name.startswith("failures-"))
+    if not path.exists() or not any(kept):
         return None
     try:
         begun: dict[str, Any] = json.loads(path.read_bytes())

@@ -1,16 +1,14 @@
-"""From a user's rows to prompts: the template, the ids, the split.
+"""From a user's rows to prompts: their ids and their split.
 
     loaded = load(config, base=recipe_folder)
     loaded.prompts[0].messages
 
-A template is Jinja in a sandbox. Lines `--- system ---`, `--- user ---` and `--- assistant ---` begin its turns; it is cut at them
-before it is rendered, so that no row can open a turn of its own. The split looks at the normalised text of the columns that the
-template reads, or at `group`: not at ids, timestamps or the template's own words.
+The split looks at the normalised text of the columns that the template reads, or at `group`: not at ids, timestamps or the template's
+own words.
 """
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,13 +18,12 @@ from pydantic import Field
 
 from synthdistill.errors import RecipeError
 from synthdistill.manifest import file_hash
+from synthdistill.prompt_template import Template, template_path
 from synthdistill.records import Dropped, Message, Prompt, Split, digest
 from synthdistill.settings import Settings
 from synthdistill.sources import Row, read_rows, source_files
 from synthdistill.text import normalise, share_of
 
-LIBRARY = Path(__file__).parent / "library"
-_TURN = re.compile(r"^--- (system|user|assistant) ---[ \t]*$", re.MULTILINE)
 _ROLES = ("system", "user", "assistant", "tool", "developer")
 _RANK: dict[Split, int] = {"held_out": 0, "validation": 1, "train": 2}
 
@@ -34,13 +31,13 @@ _RANK: dict[Split, int] = {"held_out": 0, "validation": 1, "train": 2}
 class Config(Settings):
     """`[prompts]`"""
 
-    source: str
-    id: str | None = None
-    template: str | None = None
+    source: str = Field(min_length=1)
+    id: str | None = Field(None, min_length=1)
+    template: str | None = Field(None, min_length=1)
     reference: str | None = None
     slices: list[str] = []
     group: str | None = None
-    held_out: Annotated[float, Field(ge=0, lt=1)] | str = 0.1
+    held_out: Annotated[float, Field(ge=0, lt=1)] | Annotated[str, Field(min_length=1)] = 0.1
     validation: float = Field(0.05, ge=0, lt=1)
 
 
@@ -54,57 +51,6 @@ class Loaded:
     rows: int
     merged: int
     """Rows whose content another row had already."""
-
-
-class Template:
-    """A prompt template, cut into turns.
-
-    Raises:
-        RecipeError: it cannot be read or is no Jinja.
-    """
-
-    def __init__(self, path: Path) -> None:
-        from jinja2 import StrictUndefined, TemplateSyntaxError, meta
-        from jinja2.sandbox import SandboxedEnvironment
-
-        self.path = path
-        try:
-            source = path.read_text(encoding="utf-8")
-        except FileNotFoundError as error:
-            raise RecipeError(f"no such template: {path}", "Give a path relative to the recipe's folder") from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"template {path} cannot be read: {error}", "Give a UTF-8 text file") from error
-        environment = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
-        try:
-            turns = _turns(source, path)
-            self._turns = [(role, environment.from_string(text)) for role, text in turns]
-            self.columns = tuple(sorted(set().union(*(meta.find_undeclared_variables(environment.parse(text)) for _, text in turns))))
-        except TemplateSyntaxError as error:
-            raise RecipeError(f"template {path} is not Jinja: {error.message} (line {error.lineno} of its turn)", "Mend it") from error
-
-    def render(self, row: Row) -> list[Message]:
-        """The messages of a row; a null is rendered as nothing.
-
-        Raises:
-            RecipeError: the template reads a column that the row has not, or fails on it.
-        """
-        for column in self.columns:
-            if column not in row.values:
-                have = ", ".join(sorted(row.values)) or "none"
-                raise RecipeError(
-                    f"template {self.path} reads {column!r}, which {row.place} has not; its columns: {have}",
-                    "Mend the template's column name",
-                )
-        values = {column: "" if row.values[column] is None else row.values[column] for column in self.columns}
-        try:
-            return [{"role": role, "content": turn.render(values)} for role, turn in self._turns]
-        except Exception as error:  # a user's template may raise anything at all
-            raise RecipeError(f"template {self.path} fails on {row.place}: {error}", "Mend the template") from error
-
-
-def template_path(name: str, base: Path) -> Path:
-    """The file of a template: relative to the recipe, or `library:systems/triage.md` for one that comes with the package."""
-    return LIBRARY / name.removeprefix("library:") if name.startswith("library:") else base / name
 
 
 def load(config: Config, base: Path, *, limit: int | None = None) -> Loaded:
@@ -146,10 +92,7 @@ def files(config: Config, base: Path) -> dict[str, str]:
                 each.update(file_hash(path).encode())
             found[name] = each.hexdigest()
     if config.template:
-        path = template_path(config.template, base)
-        if not path.is_file():
-            raise RecipeError(f"[prompts] template: no such file: {path}", "Give a path relative to the recipe's folder")
-        found[config.template] = file_hash(path)
+        found[config.template] = file_hash(template_path(config.template, base))
     return found
 
 
@@ -274,26 +217,26 @@ class _Collection:
         return replace(old, source_ids=ids, split=first.split, group=first.group, reference=known[0] if known else None)
 
 
-def _turns(source: str, path: Path) -> list[tuple[str, str]]:
-    cuts = list(_TURN.finditer(source))
-    if not cuts:
-        return [("user", source.strip("\n"))]
-    if source[: cuts[0].start()].strip():
-        raise RecipeError(f"template {path} has text before its first turn", "Begin it with a line --- system --- or --- user ---")
-    ends = [cut.start() for cut in cuts[1:]] + [len(source)]
-    return [(cut[1], source[cut.end() : end].strip("\n")) for cut, end in zip(cuts, ends, strict=True)]
-
-
 def _content(row: Row, template: Template | None) -> tuple[list[Message], list[dict[str, Any]] | None, str]:
     """Messages, tools, and the row's own text."""
     if template is not None:
         text = "\n".join(_text(row.values.get(column)) for column in template.columns)
         return template.render(row), None, text
     messages = row.values.get("messages")
+    if messages is None:
+        raise RecipeError(f"{row.place} has no `messages`, and [prompts] has no template", 'Add template = "prompts/....md"')
     if isinstance(messages, str):
         messages = _json(messages)
     if not _are_messages(messages):
-        raise RecipeError(f"{row.place} has no `messages` in OpenAI form, and [prompts] has no template", 'Add template = "prompts/....md"')
+        raise RecipeError(
+            f"{row.place} has `messages` that are not in OpenAI form",
+            f'Write [{{"role": ..., "content": ...}}, ...] with roles {", ".join(_ROLES)} and contents that are texts',
+        )
+    if messages[-1]["role"] == "assistant":
+        raise RecipeError(
+            f"{row.place} has `messages` that end with an answer, so that there is nothing to ask",
+            "Leave the last turn out; a known answer goes in a column of its own ([prompts] reference)",
+        )
     own = [_text(message.get("content")) for message in messages if message["role"] != "system"]
     return [_without_nulls(message) for message in messages], _tools(row), "\n".join(own)
 
@@ -312,7 +255,15 @@ def _tools(row: Row) -> list[dict[str, Any]] | None:
 
 
 def _are_messages(value: Any) -> TypeGuard[list[Message]]:
-    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) and item.get("role") in _ROLES for item in value)
+    return isinstance(value, list) and bool(value) and all(map(_is_message, value))
+
+
+def _is_message(value: Any) -> bool:
+    if not isinstance(value, dict) or value.get("role") not in _ROLES:
+        return False
+    content = value.get("content")
+    parts = content if isinstance(content, list) else []
+    return (content is None or isinstance(content, str | list)) and all(isinstance(part, dict) for part in parts)
 
 
 def _json(text: str) -> Any:

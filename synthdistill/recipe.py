@@ -8,10 +8,12 @@ import difflib
 import json
 import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from synthdistill import prompts as prompts_room
 from synthdistill.errors import RecipeError
@@ -29,8 +31,8 @@ _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 class Place(Settings):
     """`[run]`: how the work is done, never what comes out."""
 
-    folder: str = how("runs")
-    concurrency: Literal["auto"] | int = how("auto")
+    folder: str = how("runs", min_length=1)
+    concurrency: Literal["auto"] | Annotated[int, Field(ge=1, le=100_000)] = how("auto")
     timeout_s: float = how(600.0, gt=0)
     shards: int = how(16, ge=1, le=4096)
 
@@ -56,10 +58,9 @@ class Recipe(Settings):
             raise ValueError(f"{wants[0]} needs the gold answers: set [prompts] reference to their column")
         return self
 
-    @property
-    def workload(self) -> Workload:
-        """The part of `[run]` that a sampler sees."""
-        return Workload(None if self.run.concurrency == "auto" else self.run.concurrency, self.run.timeout_s)
+    def workload(self, note: Callable[[str], None]) -> Workload:
+        """The part of `[run]` that a sampler sees, and where it may say a line."""
+        return Workload(None if self.run.concurrency == "auto" else self.run.concurrency, self.run.timeout_s, note)
 
     def place(self, path: Path, run: str) -> Run:
         """Where a run of this recipe lies.
@@ -107,7 +108,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path} is not UTF-8", "Save it as UTF-8") from error
     except OSError as error:
         raise RecipeError(f"{path} cannot be read: {error.strerror}", "Give a recipe file") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # bad TOML, a number of thousands of digits, a thousand brackets
         raise RecipeError(f"{path} is not TOML: {error}", "Mend that line") from error
 
 
@@ -156,6 +157,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
+    except (ValueError, RecursionError) as error:
+        raise RecipeError(f"--set {path} has a value that cannot be read: {error}", "Write it as --set train.epochs=5") from error
     table = values
     for name in names[:-1]:
         table = table.setdefault(name, {})
@@ -166,25 +169,36 @@ def _apply(values: dict[str, Any], override: str) -> None:
 
 def _explained(error: ValidationError, path: Path) -> RecipeError:
     """One line for the first thing that is wrong."""
-    first, *others = error.errors()
+    first, *others = sorted(error.errors(), key=lambda each: each["type"] != "extra_forbidden")  # a misspelt key is not missing as well
     where = [str(part) for part in first["loc"]]
     unknown = first["type"] == "extra_forbidden"
     tables = _along(where, unknown)
     key = ".".join(name for name, _ in tables)
     if unknown:
-        return RecipeError(f"{path}: unknown key {key}", _nearest(where[-1], sorted(tables[-1][1])))
+        return RecipeError(f"{path}: unknown key {key}", _nearest(key, sorted(tables[-1][1])))
     if first["type"] in ("missing", "union_tag_not_found"):
         key += ".kind" if first["type"] == "union_tag_not_found" else ""
         return RecipeError(f"{path}: {key} is missing", f"Add it; docs/recipe.md says what {key} is")
+    if first["type"] == "union_tag_invalid":
+        tag, kinds = first["ctx"]["tag"], first["ctx"]["expected_tags"].replace("'", "")
+        return RecipeError(f"{path}: {key}.kind: should be one of {kinds}, given {json.dumps(tag)}", "Mend that key")
     alike = [first, *(each for each in others if [name for name, _ in _along(list(map(str, each["loc"])))] == key.split("."))]
-    message = " or ".join(dict.fromkeys(each["msg"].removeprefix("Value error, ") for each in alike))
+    message = " or ".join(dict.fromkeys(_expected(each) for each in alike)).replace(" or should be ", " or ")
     given = "" if isinstance(first["input"], dict) else f", given {json.dumps(first['input'], default=str)[:80]}"
     return RecipeError(f"{path}: {key or 'the recipe'}: {message}{given}", "Mend that key" if key else "Mend the recipe")
 
 
-def _nearest(given: str, valid: list[str]) -> str:
-    near = difflib.get_close_matches(given, valid, n=1, cutoff=0.5)
-    elsewhere = [key for key in keys() if key.rpartition(".")[2] == given]
+def _expected(error: ErrorDetails) -> str:
+    if error["type"] == "model_type":
+        return "should be a table"
+    return re.sub(r"^(Input|String|List) should", "should", error["msg"].removeprefix("Value error, ")).replace("False", "false")
+
+
+def _nearest(key: str, valid: list[str]) -> str:
+    given = key.rpartition(".")[2]
+    known = keys()  # a key of another kind is not misspelt
+    near = [] if key in known else difflib.get_close_matches(given, valid, n=1, cutoff=0.5)
+    elsewhere = [] if key in known else [each for each in known if each.rpartition(".")[2] == given]
     if near or not elsewhere:
         return f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(valid)}"
     return f"Did you mean {elsewhere[0]}?"

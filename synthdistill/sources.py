@@ -7,6 +7,8 @@ for row in read_rows(Path("tickets.jsonl")):
 import csv
 import io
 import json
+import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,8 @@ from typing import Any
 from synthdistill.errors import RecipeError
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
+_OTHERS = (".json", ".ndjson", ".tsv", ".xlsx", ".arrow", ".gz", ".zst", ".bz2", ".xz", ".zip")
+"""Endings of rows that cannot be read: in a folder they are refused rather than passed over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +35,31 @@ def source_files(path: Path, key: str) -> list[Path]:
     Raises:
         RecipeError: nothing is there, or it has another ending.
     """
+    expected = f"expected one of {', '.join(SUFFIXES)}"
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
+        inside = sorted(file for file in path.iterdir() if not file.name.startswith("."))
+        if aside := next((file for file in inside if _holds_rows(file)), None):
+            raise RecipeError(f"{key}: {aside} would not be read, {expected}", "Convert it, or move it out of the folder")
+        files = [file for file in inside if _suffix(file) in SUFFIXES]
         if not files:
             raise RecipeError(f"{key}: the folder {path} holds no {', '.join(SUFFIXES)} file", "Put one in, or name another folder")
         return files
     if not path.is_file():
         raise RecipeError(f"{key}: no such file: {path}", "Give a path relative to the recipe's folder")
-    if path.suffix not in SUFFIXES:
-        raise RecipeError(
-            f"{key}: {path} ends in {path.suffix or 'nothing'}, expected one of {', '.join(SUFFIXES)}", "Convert it, or rename it"
-        )
+    if _suffix(path) not in SUFFIXES:
+        raise RecipeError(f"{key}: {path} ends in {path.suffix or 'nothing'}, {expected}", "Convert it, or rename it")
     return [path]
+
+
+def _suffix(path: Path) -> str:
+    return path.suffix.lower()
+
+
+def _holds_rows(path: Path) -> bool:
+    """Whether something in a source's folder looks like rows that cannot be read: another format, or a folder of files."""
+    if path.is_dir():
+        return any(_suffix(file) in SUFFIXES for file in path.iterdir())
+    return _suffix(path) in _OTHERS
 
 
 def read_rows(path: Path, key: str = "[prompts] source") -> Iterator[Row]:
@@ -53,7 +70,7 @@ def read_rows(path: Path, key: str = "[prompts] source") -> Iterator[Row]:
     """
     found = False
     for file in source_files(path, key):
-        for row in _READERS[file.suffix](file):
+        for row in _READERS[_suffix(file)](file):
             found = True
             yield row
     if not found:
@@ -75,7 +92,7 @@ def _jsonl(path: Path) -> Iterator[Row]:
                 raise RecipeError(f"{place} cannot be read as JSON: {error}", "Mend or remove that line") from error
             if not isinstance(values, dict):
                 raise RecipeError(f"{place} is a JSON {type(values).__name__}, expected an object with columns", "Write one object a line")
-            yield Row(values, place)
+            yield Row(_without_nan(values), place)
 
 
 def _csv(path: Path) -> Iterator[Row]:
@@ -83,6 +100,9 @@ def _csv(path: Path) -> Iterator[Row]:
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # the library's limit of 128 KiB is less than a long document
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
+        twice = [name for name, count in Counter(reader.fieldnames or []).items() if count > 1]
+        if twice:
+            raise RecipeError(f"{path.name} has two columns {twice[0]!r}", "Give each column its own name")
         for values in reader:
             place = f"{path.name} line {reader.line_num}"
             if None in values or None in values.values():
@@ -104,9 +124,14 @@ def _parquet(path: Path) -> Iterator[Row]:
         for batch in table.iter_batches():
             for values in batch.to_pylist():
                 number += 1
-                yield Row(values, f"{path.name} row {number}")
+                yield Row(_without_nan(values), f"{path.name} row {number}")
     except (pyarrow.lib.ArrowException, OSError) as error:
         raise RecipeError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}", "Write it again") from error
+
+
+def _without_nan(values: dict[str, Any]) -> dict[str, Any]:
+    """Data frames write a missing value as NaN; here it is null, as in the other formats."""
+    return {column: None if isinstance(value, float) and math.isnan(value) else value for column, value in values.items()}
 
 
 def _utf8(data: bytes, place: str) -> str:

@@ -72,10 +72,13 @@ CASES: dict[str, tuple[Callable[[Path], Path], int, list[str]]] = {
     "unknown nested key": (tables(generate={"sampling": {"temprature": 1}}), 2, ["generate.sampling.temprature", "temperature?"]),
     "unknown key of a kind": (tables(teacher=API | {"base_ur": "x"}), 2, ["unknown key teacher.base_ur", "Did you mean base_url?"]),
     "unknown key of an inline table": (tables(teacher=API | {"price": {"inptu": 1}}), 2, ["teacher.price.inptu", "Did you mean input?"]),
-    "unknown kind": (tables(teacher={"kind": "oracle"}), 2, ["teacher", "'oracle'", "'transformers'"]),
+    "unknown kind": (tables(teacher={"kind": "oracle"}), 2, ["teacher.kind", '"oracle"', "api, transformers"]),
     "wrong type": (tables(generate={"samples": "four"}), 2, ["generate.samples", "integer", "four"]),
     "number out of range": (tables(generate={"sampling": {"top_p": 1.5}}), 2, ["generate.sampling.top_p", "1.5"]),
     "share out of range": (tables(prompts={"held_out": 1.2}), 2, ["prompts.held_out", "1.2"]),
+    "number below its least": (tables(run={"concurrency": 0}), 2, ["run.concurrency", "given 0"]),
+    "key of another kind": (tables(teacher={"base_url": "x"}), 2, ["unknown key teacher.base_url", "Known here: answers, kind"]),
+    "no row left to train on": (tables(prompts={"held_out": 0.99, "validation": 0.5}), 2, ["left for training", "held_out = 0.99"]),
     "missing table": (written("recipe.toml", b'name = "toy"\n[prompts]\nsource = "rows.jsonl"\n'), 2, ["teacher is missing"]),
     "missing source": (tables(prompts={"source": "gone.jsonl"}), 2, ["[prompts] source", "no such file", "gone.jsonl"]),
     "missing held-out file": (tables(prompts={"held_out": "gone.jsonl"}), 2, ["[prompts] held_out", "no such file"]),
@@ -119,6 +122,17 @@ def refused(folder: Path, code: int, words: list[str], *arguments: object, **opt
     assert len(lines[0].replace(str(folder), "")) < LONGEST, lines[0]
     assert done.stdout == ""
     return lines[0]
+
+
+def test_a_mended_recipe_goes_on_in_the_same_run(tmp_path):
+    recipe = project(tmp_path)
+    right = (tmp_path / "prompt.md").read_text()
+    (tmp_path / "prompt.md").write_text("{{ body }}")
+    refused(tmp_path, 2, ["reads 'body'"], "generate", recipe)
+
+    (tmp_path / "prompt.md").write_text(right)
+
+    assert synthdistill("generate", recipe, cwd=tmp_path).returncode == 0
 
 
 @pytest.mark.parametrize("case", CASES)

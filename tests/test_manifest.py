@@ -18,6 +18,10 @@ def begin(run, what=None, inputs=None, shards=16):
     return open_stage(run.stage("filter"), "filter", what or {"filter": {"rules": ["a"]}}, inputs=inputs or {}, run=run, shards=shards)
 
 
+def keep_a_row(opening):
+    (opening.folder / "completions-1-1.part").write_text("a row")
+
+
 def finish(opening):
     return opening.seal(outputs=[], counts=Counts(read=3, written=2, dropped={"rule": 1}))
 
@@ -58,10 +62,20 @@ def test_a_changed_key_is_refused_by_name_and_another_run_is_offered(run):
 
 
 def test_a_changed_key_is_refused_before_the_stage_has_ended(run):
-    begin(run)
+    keep_a_row(begin(run))
 
     with pytest.raises(ChangedError, match=r"filter\.rules"):
         begin(run, {"filter": {"rules": ["b"]}})
+
+
+def test_a_start_that_kept_nothing_binds_nobody(run):
+    folder = begin(run).folder
+    (folder / "failures-1-1.part").write_text("refused: no such model")
+
+    begin(run, {"filter": {"rules": ["b"]}})
+
+    assert manifest.settings_of(folder) is None
+    assert json.loads((folder / "started.json").read_bytes())["what"] == {"filter": {"rules": ["b"]}}
 
 
 def test_another_result_of_the_stage_before_is_refused(run):
@@ -72,7 +86,7 @@ def test_another_result_of_the_stage_before_is_refused(run):
 
 
 def test_the_number_of_shards_is_that_of_the_first_start(run):
-    begin(run, shards=4)
+    keep_a_row(begin(run, shards=4))
 
     assert begin(run, shards=32).shards == 4
 
@@ -133,7 +147,9 @@ def test_a_manifest_that_was_edited_into_nonsense_is_an_error_with_its_path(run)
 
 
 def test_a_start_note_that_is_no_json_is_an_error_with_its_path(run):
-    (begin(run).folder / "started.json").write_text("{")
+    opening = begin(run)
+    keep_a_row(opening)
+    (opening.folder / "started.json").write_text("{")
 
     with pytest.raises(StorageError, match=r"started\.json cannot be read"):
         begin(run)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from project import synthdistill
 
-from synthdistill.prompts import Template
+from synthdistill.prompt_template import Template
 from synthdistill.records import Completion, Prompt, digest
 from synthdistill.samplers.api import ApiSampler
 from synthdistill.samplers.base import Request, Sampling, Workload

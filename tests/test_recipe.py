@@ -88,19 +88,22 @@ def test_the_keys_of_another_kind_are_unknown(tmp_path):
 
 
 WRONG = {
-    'generate.samples="four"': "generate.samples: Input should be a valid integer",
-    "generate.samples=0": "generate.samples: Input should be greater than or equal to 1, given 0",
-    "generate.samples=1.5": "generate.samples: Input should be a valid integer",
+    'generate.samples="four"': "generate.samples: should be a valid integer",
+    "generate.samples=0": "generate.samples: should be greater than or equal to 1, given 0",
+    "generate.samples=1.5": "generate.samples: should be a valid integer",
     "generate.sampling.top_p=1.5": "generate.sampling.top_p: ",
-    "generate.sampling=0.7": "generate.sampling: Input should be a",
+    "generate.sampling=0.7": "generate.sampling: should be a",
     "prompts.held_out=1.5": "prompts.held_out: ",
-    "prompts.slices=1": "prompts.slices: Input should be a valid list",
-    "prompts.slices=[1]": "prompts.slices.0: Input should be a valid string",
-    "run.concurrency=many": "run.concurrency: Input should be 'auto' or ",
-    "teacher.kind=oracle": "teacher: Input tag 'oracle'",
+    "prompts.slices=1": "prompts.slices: should be a valid list",
+    "prompts.slices=[1]": "prompts.slices.0: should be a valid string",
+    "run.concurrency=many": "run.concurrency: should be 'auto' or ",
+    "run.concurrency=0": "run.concurrency: should be 'auto' or greater than or equal to 1, given 0",
+    "train.learning_rate=inf": "train.learning_rate: should be a finite number",
+    "train.adapter=lora": 'train.adapter: should be a table, given "lora"',
+    "teacher.kind=oracle": 'teacher.kind: should be one of api, transformers, vllm, builtin, scripted, given "oracle"',
     "teacher=1": "teacher: ",
-    "name=../up": "name: String should match pattern",
-    "gate.retention=high": "gate.retention: Input should be a valid number",
+    "name=../up": "name: should match pattern",
+    "gate.retention=high": "gate.retention: should be a valid number",
 }
 
 

@@ -64,6 +64,20 @@ def test_a_csv_field_may_be_longer_than_the_limit_of_the_csv_library(tmp_path):
     assert values(as_csv(tmp_path / "rows.csv", rows)) == rows
 
 
+@pytest.mark.parametrize(("ending", "write"), [("jsonl", jsonl), ("parquet", as_parquet)])
+def test_a_missing_value_of_a_data_frame_is_a_null(tmp_path, ending, write):
+    path = write(tmp_path / f"rows.{ending}", [{"text": "a", "score": float("nan")}, {"text": "b", "score": 0.5}])
+
+    assert values(path) == [{"text": "a", "score": None}, {"text": "b", "score": 0.5}]
+
+
+def test_a_csv_with_a_column_twice_is_refused(tmp_path):
+    (tmp_path / "rows.csv").write_text("id,text,text\n1,a,b\n")
+
+    with pytest.raises(RecipeError, match="two columns 'text'"):
+        values(tmp_path / "rows.csv")
+
+
 def test_blank_lines_are_no_rows_and_do_not_shift_the_numbers(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('\n{"a": 1}\n  \n{"a": 2}', encoding="utf-8")
@@ -150,6 +164,24 @@ def test_another_ending_is_refused_with_those_that_are_known(tmp_path):
 
     with pytest.raises(RecipeError, match=r"ends in \.xlsx, expected one of \.jsonl, \.csv, \.parquet"):
         values(tmp_path / "rows.xlsx")
+
+
+@pytest.mark.parametrize("name", ["more.json", "more.jsonl.gz", "more.tsv", "sub/more.jsonl"])
+def test_rows_of_a_folder_that_would_not_be_read_are_refused(tmp_path, name):
+    jsonl(tmp_path / "rows.jsonl", ROWS)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("{}")
+
+    with pytest.raises(RecipeError, match=f"{name.partition('/')[0]} would not be read"):
+        values(tmp_path)
+
+
+def test_an_ending_in_capitals_is_the_same_and_other_files_do_no_harm(tmp_path):
+    jsonl(tmp_path / "a.JSONL", ROWS[:2])
+    jsonl(tmp_path / "b.jsonl", ROWS[2:])
+    (tmp_path / "README.md").write_text("rows")
+
+    assert values(tmp_path) == ROWS
 
 
 def test_a_folder_without_sources_is_refused(tmp_path):

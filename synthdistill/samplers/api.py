@@ -38,6 +38,8 @@ RATE_LIMITED_S = 3600.0
 """How long a row is asked again that is told 429 each time."""
 GONE_S = 120.0
 """How long a server that answered before may refuse connections, as one does that is started again."""
+TOLD_S = 30.0
+"""A server that makes everybody wait is spoken of this often."""
 FIRST_TRIES = 3
 """Connections that are tried before a server that never answered counts as unreachable."""
 REFUSED_ROWS = 5
@@ -110,6 +112,8 @@ class ApiSampler(Closing):
         self.model = model
         self.concurrency = workload.concurrency or CONCURRENCY
         self.timeout_s = workload.timeout_s
+        self._note = workload.note
+        self._told_at = -TOLD_S
         key = key.strip() if key else None
         if key and not (key.isascii() and key.isprintable()):
             raise MissingError("the key holds characters that no key has (a line break, a quote from a document)", "Set the variable again")
@@ -210,7 +214,7 @@ class ApiSampler(Closing):
         except aiohttp.ConnectionTimeoutError as error:
             raise _Trouble("unreachable", "no connection within 30 s", counts=False) from error
         except TimeoutError as error:
-            raise _Trouble("timeout", f"no answer within {self.timeout_s:g} s") from error
+            raise _Trouble("timeout", f"no answer within {self.timeout_s:g} s ([run] timeout_s)") from error
         except aiohttp.ClientConnectorError as error:
             raise _Trouble("unreachable", self._clean(str(error)), counts=False) from error
         except (aiohttp.ClientError, OSError) as error:
@@ -298,10 +302,17 @@ class ApiSampler(Closing):
         wait = trouble.wait_s
         if wait is None:
             wait = random.uniform(0.1, min(LONGEST_WAIT_S, WAIT_S * 2 ** (tries - 1)))
+        self._tell(trouble)
         if trouble.kind == "rate_limited":
             self._not_before = max(self._not_before, time.monotonic() + max(0.1, wait))
         else:
             await asyncio.sleep(wait)
+
+    def _tell(self, trouble: _Trouble) -> None:
+        """Say why nothing moves, now and then."""
+        if self._reached and not trouble.counts and time.monotonic() - self._told_at >= TOLD_S:
+            self._told_at = time.monotonic()
+            self._note(f"{self.place} makes us wait: {trouble.message}")
 
     def _clean(self, message: str) -> str:
         for secret in self._secrets:

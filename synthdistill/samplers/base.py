@@ -7,7 +7,7 @@
 The tables `[teacher]` (and, inside the package, the student) are one of the classes below, chosen by `kind`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -25,9 +25,9 @@ class Sampling(Settings):
 
     temperature: float = Field(0.0, ge=0, le=10)
     top_p: float = Field(1.0, gt=0, le=1)
-    max_tokens: int = Field(512, ge=1)
-    stop: list[str] | None = None
-    seed: int = 0
+    max_tokens: int = Field(512, ge=1, le=1_000_000)
+    stop: list[Annotated[str, Field(min_length=1)]] | None = None
+    seed: int = Field(0, ge=0, lt=2**63)
 
 
 class Price(Settings):
@@ -57,9 +57,9 @@ class ApiModel(_Model):
     """Any OpenAI-compatible server."""
 
     kind: Literal["api"]
-    model: str
+    model: str = Field(min_length=1)
     base_url: str = how("http://localhost:8000/v1")
-    api_key_env: str | None = how(None)
+    api_key_env: str | None = how(None, min_length=1)
     revision: str | None = None
 
 
@@ -67,7 +67,7 @@ class TransformersModel(_Model):
     """A local folder or hub id, through transformers in this process."""
 
     kind: Literal["transformers"]
-    model: str
+    model: str = Field(min_length=1)
     revision: str | None = None
 
 
@@ -75,7 +75,7 @@ class VllmModel(_Model):
     """A local folder or hub id, through a vLLM engine in a child process."""
 
     kind: Literal["vllm"]
-    model: str
+    model: str = Field(min_length=1)
     revision: str | None = None
     engine: dict[str, Any] = how({})
     """Arguments of vLLM's engine, as `tensor_parallel_size`."""
@@ -91,7 +91,7 @@ class ScriptedModel(_Model):
     """A fake that answers from a file of {"match", "text"} lines; for tests and rehearsals."""
 
     kind: Literal["scripted"]
-    answers: str
+    answers: str = Field(min_length=1)
     """A JSONL file: the first line whose `match` occurs in the last message answers; a line without `match` always does."""
 
 
@@ -115,6 +115,8 @@ class Workload:
     concurrency: int | None = None
     """Requests in flight or rows in a batch; None lets the sampler choose."""
     timeout_s: float = 600.0
+    note: Callable[[str], None] = lambda line: None
+    """Told, from any thread, what a person who waits wants to know."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ def words(raw: bytes) -> tuple[str, str | None]:
     """The server's own words about an error, and its error code where it gives one."""
     try:
         body = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _short(raw.decode("utf-8", "replace")), None
     error = body.get("error", body) if isinstance(body, dict) else body
     if not isinstance(error, dict):
@@ -107,10 +107,14 @@ def words(raw: bytes) -> tuple[str, str | None]:
 def _read(raw: bytes) -> _Body:
     try:
         return _DECODER.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as first:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as first:
+        if raw.lstrip().startswith(b"<"):
+            raise BadBody(
+                f"the server answers with a web page; does base_url end in /v1? It begins: {_short(words(raw)[0])[:80]}"
+            ) from first
         try:
             return msgspec.convert(json.loads(raw), _Body)  # json reads lone surrogates, which a cut escape leaves
-        except (ValueError, msgspec.ValidationError):
+        except (ValueError, RecursionError, msgspec.ValidationError):
             raise BadBody(f"the server's answer cannot be read ({first}): {words(raw)[0]}") from first
 
 

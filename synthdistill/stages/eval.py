@@ -44,6 +44,7 @@ from synthdistill.evaluation import comparison, cost, metrics, speed
 from synthdistill.evaluation import report as reports
 from synthdistill.manifest import Counts, Manifest, ModelUsed, Opening, open_stage, sealed
 from synthdistill.progress import Progress
+from synthdistill.prompt_template import template_path
 from synthdistill.records import Completion, Failure, Prompt, encode
 from synthdistill.runs import Run
 from synthdistill.samplers import identify
@@ -244,7 +245,7 @@ def _as_student_sees(prompts: list[Prompt], config: prompts_room.Config, templat
     """The same prompts through the student's template."""
     if template is None:
         return prompts
-    rendered = prompts_room.messages_for(config, base, prompts_room.template_path(template, base))
+    rendered = prompts_room.messages_for(config, base, template_path(template, base))
     lost = sum(prompt.id not in rendered for prompt in prompts)
     if lost:
         raise RecipeError(

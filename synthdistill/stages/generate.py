@@ -20,7 +20,7 @@ from pydantic import Field
 
 from synthdistill import prompts as prompts_room
 from synthdistill import shards
-from synthdistill.errors import SynthdistillError
+from synthdistill.errors import RecipeError, SynthdistillError
 from synthdistill.evaluation import cost
 from synthdistill.manifest import Counts, Manifest, ModelUsed, Opening, load, open_stage
 from synthdistill.progress import Progress
@@ -38,7 +38,7 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 class Config(Settings):
     """`[generate]`"""
 
-    samples: int = Field(1, ge=1)
+    samples: int = Field(1, ge=1, le=10_000)
     sampling: Sampling = Sampling()
     max_failed: float = how(0.01, ge=0, le=1)
 
@@ -111,7 +111,7 @@ def run(
         _clear(folder)  # a kill may have come between the manifest and this
         return opening.sealed
 
-    loaded = prompts_room.load(prompts, place.base, limit=limit)
+    loaded = _load(prompts, place, limit)
     identity = identify(teacher, place.base)
     wanted = requests_for(loaded.prompts, identity, config, held_out)
     answers = _known(folder)
@@ -151,7 +151,7 @@ def plan(
     limit: int | None = None,
 ) -> dict[str, Any]:
     """What `run` would do: requests, those answered already, tokens at most, dollars at most. Asks nobody, writes nothing."""
-    loaded = prompts_room.load(prompts, place.base, limit=limit)
+    loaded = _load(prompts, place, limit)
     wanted = requests_for(loaded.prompts, identify(teacher, place.base), config, held_out)
     answers = _known(place.stage(STAGE))
     for earlier in _earlier(place):
@@ -179,6 +179,18 @@ def requests_for(prompts: list[Prompt], identity: Identity, config: Config, held
         sampling, samples = (config.sampling, config.samples) if prompt.split == "train" else (held_out, 1)
         found += [Request(completion_id(prompt, identity, sampling, index), prompt, index, sampling) for index in range(samples)]
     return found
+
+
+def _load(prompts: prompts_room.Config, place: Run, limit: int | None) -> Loaded:
+    """The prompts, before anybody is paid: with none to train on there would be no student."""
+    loaded = prompts_room.load(prompts, place.base, limit=limit)
+    if not any(prompt.split == "train" for prompt in loaded.prompts):
+        shares = f"held_out = {prompts.held_out}, validation = {prompts.validation:g}"
+        raise RecipeError(
+            f"none of {len(loaded.prompts)} prompts is left for training: {shares}",
+            "Lower them, or give more rows (a group goes to one split as a whole)",
+        )
+    return loaded
 
 
 def _known(folder: Path) -> _Answers:

@@ -62,7 +62,7 @@ def _generate(job: Job) -> Manifest:
         teacher=recipe.teacher,
         held_out=recipe.eval.sampling,
         place=job.place,
-        workload=recipe.workload,
+        workload=recipe.workload(job.progress.note),
         count_shards=recipe.run.shards,
         progress=job.progress,
         limit=job.limit,
@@ -92,7 +92,7 @@ def _eval(job: Job) -> Manifest:
         student_base=recipe.train.student,
         student_template=recipe.train.template,
         place=job.place,
-        workload=recipe.workload,
+        workload=recipe.workload(job.progress.note),
         progress=job.progress,
         limit=job.limit,
     )

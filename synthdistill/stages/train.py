@@ -20,9 +20,10 @@ from pydantic import Field
 
 from synthdistill import prompts as prompts_room
 from synthdistill import shards
-from synthdistill.errors import RecipeError, SynthdistillError
+from synthdistill.errors import SynthdistillError
 from synthdistill.manifest import Counts, Manifest, ModelUsed, file_hash, folder_hash, load, open_stage, sealed
 from synthdistill.progress import Progress
+from synthdistill.prompt_template import template_path
 from synthdistill.quality.agreement import answer_key
 from synthdistill.quality.decontaminate import HeldOut
 from synthdistill.records import Completion, Dropped, Example, Message, Prompt, digest
@@ -49,7 +50,7 @@ class Sft(Settings):
 class Config(Hyperparameters):
     """`[train]`"""
 
-    student: str
+    student: str = Field(min_length=1)
     """A model folder, a hub id, or `builtin`: the base student of the package."""
     template: str | None = None
     """What the student is asked with, in training, eval and serving; None is the teacher's template."""
@@ -288,10 +289,7 @@ def _files(config: Config, base: Path) -> dict[str, str]:
 
 
 def _template(config: Config, base: Path) -> Path:
-    path = prompts_room.template_path(str(config.template), base)
-    if not path.is_file():
-        raise RecipeError(f"[train] template: no such file: {path}", "Give a path relative to the recipe's folder")
-    return path
+    return template_path(str(config.template), base, "[train] template")
 
 
 def _tell(material: Material, config: Config, progress: Progress) -> None:

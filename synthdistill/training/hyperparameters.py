@@ -47,7 +47,7 @@ class Hyperparameters(Settings):
     early_stop: EarlyStop | Literal[False] = EarlyStop()
     evals_per_epoch: int = Field(2, ge=1)
     """Validations and checkpoints of an epoch."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of the computation; weights are trained in fp32. `auto` is bf16 on a GPU that has it, fp32 elsewhere."""
 

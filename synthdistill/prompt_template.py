@@ -1,0 +1,92 @@
+"""A prompt template: Jinja in a sandbox, cut into turns before it is rendered, so that no row can open a turn of its own.
+
+    --- system ---
+    Answer in {{ language }}.
+    --- user ---
+    {{ message }}
+
+Without such lines the whole text is the user's turn. Row values are never templates, and a column that a row has not is an error.
+"""
+
+import re
+from pathlib import Path
+
+from synthdistill.errors import RecipeError
+from synthdistill.records import Message
+from synthdistill.sources import Row
+
+LIBRARY = Path(__file__).parent / "library"
+_TURN = re.compile(r"^--- (system|user|assistant) ---[ \t]*$", re.MULTILINE)
+
+
+class Template:
+    """A prompt template, cut into turns.
+
+    Raises:
+        RecipeError: it cannot be read or is no Jinja.
+    """
+
+    def __init__(self, path: Path) -> None:
+        from jinja2 import StrictUndefined, TemplateSyntaxError, meta
+        from jinja2.sandbox import SandboxedEnvironment
+
+        self.path = path
+        try:
+            source = path.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"template {path} cannot be read: {error}", "Give a UTF-8 text file") from error
+        environment = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+        try:
+            turns = _turns(source, path)
+            self._turns = [(role, environment.from_string(text)) for role, text in turns]
+            self.columns = tuple(sorted(set().union(*(meta.find_undeclared_variables(environment.parse(text)) for _, text in turns))))
+        except TemplateSyntaxError as error:
+            raise RecipeError(f"template {path} is not Jinja: {error.message} (line {error.lineno} of its turn)", "Mend it") from error
+        if turns[-1][0] == "assistant":
+            raise RecipeError(f"template {path} ends with the assistant's turn: there is nothing to ask", "End it with a line --- user ---")
+        if not self.columns:
+            raise RecipeError(f"template {path} reads no column: every row would be the same prompt", "Write {{ column }} where it goes")
+
+    def render(self, row: Row) -> list[Message]:
+        """The messages of a row; a null is rendered as nothing.
+
+        Raises:
+            RecipeError: the template reads a column that the row has not, or fails on it.
+        """
+        for column in self.columns:
+            if column not in row.values:
+                have = ", ".join(sorted(row.values)) or "none"
+                raise RecipeError(
+                    f"template {self.path} reads {column!r}, which {row.place} has not; its columns: {have}",
+                    "Mend the template's column name",
+                )
+        values = {column: "" if row.values[column] is None else row.values[column] for column in self.columns}
+        try:
+            return [{"role": role, "content": turn.render(values)} for role, turn in self._turns]
+        except Exception as error:  # a user's template may raise anything at all
+            raise RecipeError(f"template {self.path} fails on {row.place}: {error}", "Mend the template") from error
+
+
+def template_path(name: str, base: Path, key: str = "[prompts] template") -> Path:
+    """The file of a template: relative to the recipe, or `library:systems/classify.md` for one that comes with the package.
+
+    Raises:
+        RecipeError: it is not there.
+    """
+    ours = name.startswith("library:")
+    path = LIBRARY / name.removeprefix("library:") if ours else base / name
+    if not path.is_file():
+        have = ", ".join(sorted(f"library:{each.relative_to(LIBRARY)}" for each in LIBRARY.glob("*/*.md")))
+        hint = f"The package has {have}" if ours else "Give a path relative to the recipe's folder"
+        raise RecipeError(f"{key}: no such file: {name if ours else path}", hint)
+    return path
+
+
+def _turns(source: str, path: Path) -> list[tuple[str, str]]:
+    cuts = list(_TURN.finditer(source))
+    if not cuts:
+        return [("user", source.strip("\n"))]
+    if source[: cuts[0].start()].strip():
+        raise RecipeError(f"template {path} has text before its first turn", "Begin it with a line --- system --- or --- user ---")
+    ends = [cut.start() for cut in cuts[1:]] + [len(source)]
+    return [(cut[1], source[cut.end() : end].strip("\n")) for cut, end in zip(cuts, ends, strict=True)]
