@@ -19,9 +19,10 @@ from typing import Any
 
 from synthdistill.progress import Silent
 from synthdistill.samplers import BUILTIN_BASE
+from synthdistill.training.guards import quiet
 from synthdistill.training.hyperparameters import Hyperparameters
 from synthdistill.training.render import Dialogue, render, serve
-from synthdistill.training.sft import fit, quiet
+from synthdistill.training.sft import fit
 from synthdistill.training.student import Source
 
 MESSAGES = Path(__file__).parent.parent / "synthdistill" / "templates" / "triage" / "messages.jsonl.gz"

@@ -8,11 +8,11 @@ Nothing heavy is imported up here: `--help` must cost no more than that of an em
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from synthdistill.errors import GateError, SynthdistillError, storage
+from synthdistill.errors import GateError, RecipeError, SynthdistillError, storage
 
 if TYPE_CHECKING:
     from synthdistill.manifest import Manifest
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="synthdistill",
     help="Copy a teacher LLM's behaviour on your task into a small student you own.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     # a --help that is not given is None to typer, which then imports pydantic to make a bool of it; False it leaves alone
@@ -198,7 +197,7 @@ def try_(
     from synthdistill import console
     from synthdistill.ops import trial
 
-    text = message if message is not None else sys.stdin.read().rstrip("\n")
+    text = message if message is not None else _stdin()
     answers = trial.ask(_find(folder, run), text, teacher=teacher)
     if as_json:
         console.print_json(answers)
@@ -206,6 +205,13 @@ def try_(
         sure = "" if answer["confidence"] is None else f"{answer['confidence']:.0%} confident, "
         console.say(f"{who}: {answer['text']}")
         console.say(f"    {sure}{answer['seconds'] * 1000:.0f} ms, {answer['tokens']} tokens, {answer['finish']}")
+
+
+def _stdin() -> str:
+    try:
+        return sys.stdin.buffer.read().decode("utf-8").rstrip("\n")
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"the message on stdin is not UTF-8: byte {error.start + 1}", "Send it as UTF-8") from error
 
 
 @app.command()
@@ -231,12 +237,9 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # on cores that others use too, threads that spin cost four times the work
     try:
         with storage():
-            app()
+            sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
     except SynthdistillError as error:
-        from synthdistill import console
-
-        console.complain(error)
-        sys.exit(error.code)
+        _complain(error)
     except (KeyboardInterrupt, SystemExit) as stop:  # typer turns the former into exit 130
         code = 130 if isinstance(stop, KeyboardInterrupt) else stop.code
         if code == 130:
@@ -246,10 +249,19 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        from synthdistill import console
+        _complain(SynthdistillError(f"{error.filename or 'the system'}: {error.strerror or error}"))
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # by which typer's own are known, whatever library it takes them from
+            raise
+        command = getattr(getattr(error, "ctx", None), "command_path", "synthdistill")
+        _complain(RecipeError(error.format_message(), f"Look at: {command} --help"))
 
-        console.complain(SynthdistillError(f"{error.filename or 'the system'}: {error.strerror or error}"))
-        sys.exit(1)
+
+def _complain(error: SynthdistillError) -> NoReturn:
+    from synthdistill import console
+
+    console.complain(error)
+    sys.exit(error.code)
 
 
 def _job(recipe: Path, run: str, settings: list[str], limit: int | None, quiet: bool) -> "Job":

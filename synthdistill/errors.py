@@ -31,7 +31,8 @@ class SynthdistillError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.message}. {self.hint}" if self.hint else self.message
+        end = "" if self.message.endswith(("?", "!", ".")) else "."
+        return f"{self.message}{end} {self.hint}" if self.hint else self.message
 
 
 class RecipeError(SynthdistillError):
@@ -82,7 +83,11 @@ _STORAGE = {
     errno.EPERM: "permission denied",
     errno.EFBIG: "the file would be larger than the system allows",
     errno.ENOTDIR: "a part of the path is a file, not a folder",
+    errno.EEXIST: "a file stands where a folder should be",
+    errno.EISDIR: "a folder stands where a file should be",
+    errno.ENOENT: "there is no such place",
 }
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -101,9 +106,18 @@ def storage(path: Path | None = None) -> Iterator[None]:
         reason = _STORAGE.get(error.errno or 0)
         if reason is None:
             raise
-        hint = "Free some space, or set another [run] folder; what is on disk is kept, the same command goes on from there"
+        free = "Free some space" if error.errno in _FULL else "Mend that"
+        hint = f"{free}, or name another place; what is on disk is kept, the same command goes on from there"
         where = error.filename or path or "a file"
         raise StorageError(f"cannot write {where}: {reason}" if path else f"{where}: {reason}", hint) from error
+
+
+def unloadable(model: str, error: Exception) -> SynthdistillError:
+    """What transformers said about a model that it could not load, in one line: the hub is out of reach, or the model is at fault."""
+    words = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    if "couldn't connect to" in words:
+        return MissingError(f"{model} is on a hub that cannot be reached from here: {words}", "Give a model folder, or go online")
+    return RecipeError(f"{model} cannot be loaded: {words}", "Give a folder with config.json, tokenizer and safetensors, or a hub id")
 
 
 def require(package: str, extra: str, purpose: str) -> None:

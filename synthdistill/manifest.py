@@ -133,13 +133,14 @@ def open_stage(folder: Path, stage: str, what: dict[str, Any], *, inputs: dict[s
 
     Raises:
         ChangedError: the folder was started with another recipe; names the keys.
-        StorageError: the folder cannot be written.
+        StorageError: the folder cannot be written, or a file that its manifest lists is gone.
     """
     opening = Opening(folder, stage, what, inputs, fingerprint(stage, what, inputs), shards)
     sealed = load(folder)
     begun = _begun(folder)
     if sealed:
         _refuse_changes(opening, sealed.fingerprint, sealed.config, run)
+        _refuse_gaps(folder, sealed)
         opening.sealed = sealed.model_copy(update={"up_to_date": True})
     elif begun:
         _refuse_changes(opening, begun["fingerprint"], begun["what"], run)
@@ -187,11 +188,22 @@ def sealed(run: Run, stage: str) -> Manifest:
 
     Raises:
         UnfinishedError: it has none yet; names the command that finishes it.
+        StorageError: a file that it lists is gone.
     """
     manifest = load(run.stage(stage))
     if manifest is None:
         raise UnfinishedError(f"{run.stage(stage)} is not finished: it has no manifest.json", f"Run: {run.command(stage)}")
+    _refuse_gaps(run.stage(stage), manifest)
     return manifest
+
+
+def _refuse_gaps(folder: Path, manifest: Manifest) -> None:
+    gone = [output.file for output in manifest.outputs if not (folder / output.file).is_file()]
+    if gone:
+        raise StorageError(
+            f"{folder / gone[0]} is gone, which the manifest lists ({len(gone)} of {len(manifest.outputs)} files are)",
+            "Restore it, or start again with --run NEW",
+        )
 
 
 def fingerprint(stage: str, what: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
@@ -227,13 +239,19 @@ def _weighed(path: Path) -> str:
 
 
 def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """The dotted keys that differ, each with both values: `generate.samples: 4 -> 1`."""
-    before, after = _flat(old), _flat(new)
-    return [
+    """The dotted keys that differ, each with both values: `generate.samples: 4 -> 1`. An edited file goes by the key that names it."""
+    before, after = (_flat({key: value for key, value in each.items() if key != "files"}) for each in (old, new))
+    found = [
         f"{key}: {_short(before.get(key))} -> {_short(after.get(key))}"
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key)
     ]
+    files, now = old.get("files", {}), new.get("files", {})
+    for name in sorted(files.keys() & now.keys()):
+        if files[name] != now[name]:
+            key = next((key for key, value in after.items() if name in json.dumps(value, ensure_ascii=False)), "files")
+            found.append(f"{key}: {name} was edited")
+    return found
 
 
 def _refuse_changes(opening: Opening, old_fingerprint: str, old_what: Mapping[str, Any], run: Run) -> None:

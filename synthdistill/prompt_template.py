@@ -14,6 +14,7 @@ from pathlib import Path
 from synthdistill.errors import RecipeError
 from synthdistill.records import Message
 from synthdistill.sources import Row
+from synthdistill.text import as_text
 
 LIBRARY = Path(__file__).parent / "library"
 _TURN = re.compile(r"^--- (system|user|assistant) ---[ \t]*$", re.MULTILINE)
@@ -35,7 +36,7 @@ class Template:
             source = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"template {path} cannot be read: {error}", "Give a UTF-8 text file") from error
-        environment = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+        environment = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False, finalize=as_text)
         try:
             turns = _turns(source, path)
             self._turns = [(role, environment.from_string(text)) for role, text in turns]
@@ -48,7 +49,7 @@ class Template:
             raise RecipeError(f"template {path} reads no column: every row would be the same prompt", "Write {{ column }} where it goes")
 
     def render(self, row: Row) -> list[Message]:
-        """The messages of a row; a null is rendered as nothing.
+        """The messages of a row; a null is rendered as nothing, a list or an object as JSON.
 
         Raises:
             RecipeError: the template reads a column that the row has not, or fails on it.
@@ -58,7 +59,7 @@ class Template:
                 have = ", ".join(sorted(row.values)) or "none"
                 raise RecipeError(
                     f"template {self.path} reads {column!r}, which {row.place} has not; its columns: {have}",
-                    "Mend the template's column name",
+                    "Mend the template, or give that column",
                 )
         values = {column: "" if row.values[column] is None else row.values[column] for column in self.columns}
         try:

@@ -22,7 +22,7 @@ from synthdistill.prompt_template import Template, template_path
 from synthdistill.records import Dropped, Message, Prompt, Split, digest
 from synthdistill.settings import Settings
 from synthdistill.sources import Row, read_rows, source_files
-from synthdistill.text import normalise, share_of
+from synthdistill.text import as_text, normalise, share_of
 
 _ROLES = ("system", "user", "assistant", "tool", "developer")
 _RANK: dict[Split, int] = {"held_out": 0, "validation": 1, "train": 2}
@@ -64,10 +64,10 @@ def load(config: Config, base: Path, *, limit: int | None = None) -> Loaded:
     template = Template(template_path(config.template, base)) if config.template else None
     found = _Collection(config)
     if isinstance(config.held_out, str):
-        for row in read_rows(base / config.held_out, "[prompts] held_out"):
+        for row in read_rows(base / config.held_out, "[prompts] held_out", base):
             found.add(row, template, given="held_out")
         found.reserve()
-    for row in read_rows(base / config.source):
+    for row in read_rows(base / config.source, base=base):
         found.add(row, template)
     prompts = sorted(found.prompts.values(), key=lambda prompt: prompt.id)
     if not prompts:
@@ -107,7 +107,7 @@ def messages_for(config: Config, base: Path, template: Path) -> dict[str, list[M
     found: dict[str, list[Message]] = {}
     names = [config.source] + ([config.held_out] if isinstance(config.held_out, str) else [])
     for name in names:
-        for row in read_rows(base / name):
+        for row in read_rows(base / name, base=base):
             messages, tools, _ = _content(row, teacher)
             found.setdefault(digest(messages, tools), student.render(row))
     return found
@@ -127,10 +127,7 @@ def of_text(config: Config, base: Path, text: str, *, student_template: str | No
     if len(template.columns) == 1:
         values: Any = {template.columns[0]: text}
     else:
-        try:
-            values = json.loads(text)
-        except json.JSONDecodeError:
-            values = None
+        values = _json(text)
         if not isinstance(values, dict):
             raise RecipeError(
                 f"template {path} reads {', '.join(template.columns)}, given was a text", "Give a JSON object of these columns"
@@ -220,7 +217,7 @@ class _Collection:
 def _content(row: Row, template: Template | None) -> tuple[list[Message], list[dict[str, Any]] | None, str]:
     """Messages, tools, and the row's own text."""
     if template is not None:
-        text = "\n".join(_text(row.values.get(column)) for column in template.columns)
+        text = "\n".join(as_text(row.values.get(column)) for column in template.columns)
         return template.render(row), None, text
     messages = row.values.get("messages")
     if messages is None:
@@ -237,7 +234,7 @@ def _content(row: Row, template: Template | None) -> tuple[list[Message], list[d
             f"{row.place} has `messages` that end with an answer, so that there is nothing to ask",
             "Leave the last turn out; a known answer goes in a column of its own ([prompts] reference)",
         )
-    own = [_text(message.get("content")) for message in messages if message["role"] != "system"]
+    own = [as_text(message.get("content")) for message in messages if message["role"] != "system"]
     return [_without_nulls(message) for message in messages], _tools(row), "\n".join(own)
 
 
@@ -269,13 +266,13 @@ def _is_message(value: Any) -> bool:
 def _json(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, a thousand brackets
         return None
 
 
 def _optional(row: Row, column: str | None, key: str) -> str | None:
     value = None if column is None else _column(row, column, key)
-    return None if value is None else _text(value)
+    return None if value is None else as_text(value)
 
 
 def _column(row: Row, column: str, key: str) -> Any:
@@ -285,12 +282,6 @@ def _column(row: Row, column: str, key: str) -> Any:
             "Mend the recipe",
         )
     return row.values[column]
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
 def _split_key(group: str | None, text: str) -> str:

@@ -35,9 +35,9 @@ class Run:
         folder = folder.resolve()
         try:
             place = json.loads((folder / "place.json").read_bytes())
-        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError) as error:
+            return cls(folder, Path(place["base"]), str(place["recipe"]))
+        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError) as error:
             raise RecipeError(f"{folder} is no run", "Give the folder of a run, as runs/NAME/main, or a recipe") from error
-        return cls(folder, Path(place["base"]), place["recipe"])
 
     def save_place(self) -> None:
         """Note beside the stages where the recipe lies, so that `find` knows.

@@ -126,7 +126,7 @@ def seal(path: Path, data: bytes, *, rows: int, twins: Mapping[str, Path] | None
     with storage(path):
         twin = (twins or {}).get(sha256)
         try:
-            if twin is None or not _linked(twin, beside):
+            if twin is None or not _linked(twin, beside, data):
                 with beside.open("wb") as handle:
                     handle.write(data)
                     handle.flush()
@@ -160,10 +160,12 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _linked(twin: Path, beside: Path) -> bool:
+def _linked(twin: Path, beside: Path, data: bytes) -> bool:
+    """Whether a twin could be linked: some file systems have no links, and a twin may have been changed since it was sealed."""
     with contextlib.suppress(OSError):
-        os.link(twin, beside)
-        return True
+        if twin.read_bytes() == data:
+            os.link(twin, beside)
+            return True
     return False
 
 

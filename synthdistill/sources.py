@@ -62,25 +62,29 @@ def _holds_rows(path: Path) -> bool:
     return _suffix(path) in _OTHERS
 
 
-def read_rows(path: Path, key: str = "[prompts] source") -> Iterator[Row]:
-    """Read every row.
+def read_rows(path: Path, key: str = "[prompts] source", base: Path | None = None) -> Iterator[Row]:
+    """Read every row. Their places name the file as it is seen from `base`.
 
     Raises:
         RecipeError: a missing or empty file, a broken line (its number), text that is not UTF-8.
     """
     found = False
     for file in source_files(path, key):
-        for row in _READERS[_suffix(file)](file):
+        for row in _READERS[_suffix(file)](file, _seen_from(base, file)):
             found = True
             yield row
     if not found:
         raise RecipeError(f"{key}: {path} has no rows", "Give a file with at least one row")
 
 
-def _jsonl(path: Path) -> Iterator[Row]:
+def _seen_from(base: Path | None, path: Path) -> str:
+    return str(path.relative_to(base)) if base and path.is_relative_to(base) else path.name
+
+
+def _jsonl(path: Path, name: str) -> Iterator[Row]:
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
-            place = f"{path.name} line {number}"
+            place = f"{name} line {number}"
             text = _utf8(line, place).removeprefix("\ufeff")
             if not text.strip():
                 continue
@@ -95,26 +99,26 @@ def _jsonl(path: Path) -> Iterator[Row]:
             yield Row(_without_nan(values), place)
 
 
-def _csv(path: Path) -> Iterator[Row]:
-    text = _utf8(path.read_bytes(), path.name).removeprefix("\ufeff")
+def _csv(path: Path, name: str) -> Iterator[Row]:
+    text = _utf8(path.read_bytes(), name).removeprefix("\ufeff")
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # the library's limit of 128 KiB is less than a long document
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         twice = [name for name, count in Counter(reader.fieldnames or []).items() if count > 1]
         if twice:
-            raise RecipeError(f"{path.name} has two columns {twice[0]!r}", "Give each column its own name")
+            raise RecipeError(f"{name} has two columns {twice[0]!r}", "Give each column its own name")
         for values in reader:
-            place = f"{path.name} line {reader.line_num}"
+            place = f"{name} line {reader.line_num}"
             if None in values or None in values.values():
                 raise RecipeError(
                     f"{place} has another number of fields than the header's {len(reader.fieldnames or [])}", "Mend or quote that line"
                 )
             yield Row({column: value or None for column, value in values.items()}, place)  # CSV has no null but the empty field
     except csv.Error as error:
-        raise RecipeError(f"{path.name} line {reader.line_num} is not CSV: {error}", "Mend or quote that line") from error
+        raise RecipeError(f"{name} line {reader.line_num} is not CSV: {error}", "Mend or quote that line") from error
 
 
-def _parquet(path: Path) -> Iterator[Row]:
+def _parquet(path: Path, name: str) -> Iterator[Row]:
     import pyarrow.lib
     import pyarrow.parquet
 
@@ -124,7 +128,7 @@ def _parquet(path: Path) -> Iterator[Row]:
         for batch in table.iter_batches():
             for values in batch.to_pylist():
                 number += 1
-                yield Row(_without_nan(values), f"{path.name} row {number}")
+                yield Row(_without_nan(values), f"{name} row {number}")
     except (pyarrow.lib.ArrowException, OSError) as error:
         raise RecipeError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}", "Write it again") from error
 

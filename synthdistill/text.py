@@ -4,8 +4,10 @@ normalise("  \uff28ello\tWORLD ") == "hello world"
 """
 
 import hashlib
+import json
 import re
 import unicodedata
+from typing import Any
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 
@@ -15,6 +17,22 @@ def normalise(text: str) -> str:
     if not text.isascii():
         text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     return " ".join(text.casefold().split())
+
+
+def as_text(value: Any) -> str:
+    """A column's value as the text that a model reads: null is nothing, what is no text is JSON."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+def composed(value: Any) -> Any:
+    """A JSON value with each of its texts in Unicode's form NFKC; case and spacing stay."""
+    if isinstance(value, str):
+        return value if value.isascii() else unicodedata.normalize("NFKC", value)
+    if isinstance(value, dict):
+        return {composed(key): composed(item) for key, item in value.items()}
+    return [composed(item) for item in value] if isinstance(value, list) else value
 
 
 def words(text: str) -> list[str]:

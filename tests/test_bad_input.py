@@ -1,5 +1,6 @@
 """Whatever is wrong, the program says so in one line and ends with the promised code: 2 for what was written, 3 for what is missing."""
 
+import json
 import re
 import socket
 import subprocess
@@ -148,6 +149,13 @@ OPTIONS = {
     "set of an unknown key": (["generate", "recipe.toml", "--set", "generate.sample=1"], ["unknown key generate.sample", "samples?"]),
     "run that is no name": (["generate", "recipe.toml", "--run", "../up"], ["--run '../up' is no name"]),
     "run with an endless name": (["generate", "recipe.toml", "--run", "x" * 300], ["--run", "is no name"]),
+    "no recipe at all": (["generate"], ["Missing argument 'RECIPE'", "synthdistill generate --help"]),
+    "command that is unknown": (["gnerate", "recipe.toml"], ["'gnerate'", "synthdistill --help"]),
+    "option that is unknown": (["generate", "recipe.toml", "--nope"], ["No such option: --nope"]),
+    "limit of nothing": (["generate", "recipe.toml", "--limit", "0"], ["--limit", "greater than or equal to 1"]),
+    "recipe with a name too long": (["generate", "x" * 300], ["longer than a path may be"]),
+    "number too long": (["generate", "recipe.toml", "--set", "run.shards=" + "9" * 5000], ["--set run.shards", "cannot be read"]),
+    "brackets without end": (["generate", "recipe.toml", "--set", f"x={'[' * 5000}"], ["--set x", "cannot be read"]),
     "folder that is no run": (["show", "."], ["is no run"]),
     "folder that is not there": (["show", "gone"], ["is no run"]),
     "example that is unknown": (["init", "new", "--template", "poems"], ["'poems' is unknown", "triage"]),
@@ -166,6 +174,28 @@ def test_a_stage_before_its_time_names_the_command_that_is_missing(tmp_path):
     recipe = project(tmp_path)
 
     refused(tmp_path, 1, ["generate is not finished", f"synthdistill generate {recipe}"], "filter", recipe)
+
+
+def test_a_run_that_could_not_be_judged_is_refused_before_the_teacher_is_asked(tmp_path):
+    recipe = project(tmp_path, prompts={"held_out": 0.0})
+
+    refused(tmp_path, 2, ["held_out = 0 leaves eval nothing"], "run", recipe)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_example_is_not_written_over_a_file(tmp_path):
+    (tmp_path / "new").write_text("mine")
+
+    refused(tmp_path, 3, ["cannot write new", "a file stands where a folder should be"], "init", "new")
+
+
+def test_a_plan_after_a_refusal_says_the_refusal(tmp_path):
+    recipe = project(tmp_path)
+    assert synthdistill("generate", recipe).returncode == synthdistill("filter", recipe).returncode == 0
+    done = synthdistill("run", recipe, "--dry-run", "--json", "--set", "generate.samples=2", cwd=tmp_path)
+
+    assert json.loads(done.stdout)["plan"]["generate"] == {"refused": ["generate.samples: 1 -> 2"]}
+    assert json.loads(done.stdout)["plan"]["train"] == {"waits_for": "generate"}
 
 
 def test_run_finds_a_student_that_is_none_before_the_teacher_is_asked(tmp_path):
@@ -222,6 +252,18 @@ def test_a_full_disk_stops_with_one_line_and_the_same_command_goes_on_when_there
     assert (done.returncode, "40 of 40" in done.stdout) == (0, True), done.stderr
 
 
+def test_a_disk_that_is_full_while_the_student_is_written_stops_with_one_line_and_the_same_command_goes_on(tmp_path, mounted):
+    place = mounted("size=4m")
+    rows = [{"id": str(number), "text": f"Where is parcel number {number}?"} for number in range(40)]
+    recipe = project(tmp_path, rows, run={"folder": str(place)}, train={"epochs": 1})
+    assert synthdistill("generate", recipe).returncode == synthdistill("filter", recipe).returncode == 0
+
+    refused(tmp_path, 3, ["cannot write", "the disk is full", "the same command goes on"], "train", recipe, "--quiet")
+    subprocess.run(["mount", "-o", "remount,size=64m", place], check=True)
+    done = synthdistill("train", recipe)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_read_only_run_folder_is_refused_in_one_line(tmp_path, mounted):
     recipe = project(tmp_path, run={"folder": str(mounted("ro"))})
 
@@ -241,7 +283,7 @@ def test_an_answer_on_disk_that_was_tampered_with_is_named_by_file_and_line(tmp_
     recipe = project(tmp_path)
     assert synthdistill("generate", recipe).returncode == 0
     folder = tmp_path / "runs" / "toy" / "main" / "generate"
-    shard = sorted(folder.glob("completions-*.jsonl"))[0]
+    shard = sorted(folder.glob("completions-train-*.jsonl"))[0]
     shard.write_bytes(b"garbage\n" + shard.read_bytes())
 
     line = refused(tmp_path, 3, ["line 1 is no Completion", shard.name], "show", folder.parent, "generate")

@@ -80,6 +80,11 @@ def test_agreement_is_with_the_teacher_and_null_where_it_has_no_answer(answer, t
     assert value("agreement", answer, "gold is not looked at", teacher) == expected
 
 
+def test_json_texts_in_two_unicode_forms_are_equal_and_in_two_cases_are_not():
+    assert equal('{"name": "Caf\u00e9"}', '{"name": "Cafe\u0301"}')
+    assert not equal('{"name": "Cafe"}', '{"name": "cafe"}')
+
+
 def test_json_fields_scores_each_field_and_text_fields_by_f1():
     answer = '{"intent": "refund", "order": "12345", "summary": "wants money back"}'
 

@@ -38,6 +38,14 @@ def test_the_interval_covers_the_true_gap_and_ratio_about_95_times_in_100(cluste
     assert 0.91 <= ratios / runs <= 0.985
 
 
+def test_a_ratio_to_a_perfect_teacher_is_never_above_one():
+    values = np.array([[[0.0, 1.0]]] * 3)
+    found = bootstrap(values, range(3))[0].ratio(0, 1)
+
+    assert found.value == 0.0
+    assert 0.0 == found.interval.low < found.interval.high <= 1.0
+
+
 def test_an_interval_that_forgets_the_clusters_is_too_narrow():
     """The claim that clusters matter, shown: rows of a cluster are copies, and by row the interval shrinks to less than half."""
     draw = np.random.default_rng(2)

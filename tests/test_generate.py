@@ -11,8 +11,9 @@ from synthdistill import prompts, shards
 from synthdistill.errors import ChangedError, RecipeError, StorageError, SynthdistillError, UnfinishedError
 from synthdistill.manifest import load, sealed
 from synthdistill.progress import Silent
-from synthdistill.records import Completion, Dropped, Failure, Prompt
+from synthdistill.records import Completion, Dropped, Failure, Prompt, Usage
 from synthdistill.runs import Run
+from synthdistill.samplers import scripted
 from synthdistill.samplers.base import ApiModel, Price, Sampling, ScriptedModel, Workload, row_seed
 from synthdistill.samplers.scripted import ScriptedSampler
 from synthdistill.stages import generate
@@ -198,7 +199,7 @@ def test_a_changed_file_is_refused_by_its_name(bench, name):
     bench.generate()
     (bench.folder / name).write_text((bench.folder / name).read_text() + "\n\n")
 
-    with pytest.raises(ChangedError, match=rf"files\.{name}"):
+    with pytest.raises(ChangedError, match=rf"prompts\.(source|template): {name} was edited"):
         bench.generate()
 
 
@@ -403,6 +404,33 @@ def test_answers_of_an_unfinished_run_are_taken_over(bench, killed_after, asked)
     manifest = bench.generate("second")
 
     assert (len(asked), manifest.counts.more["taken_over"]) == (25, 15)
+
+
+def test_what_is_taken_over_is_counted_and_not_paid_for_again_however_often_the_run_is_started(bench, killed_after, monkeypatch):
+    monkeypatch.setattr(scripted, "Usage", lambda: Usage(input=1000, output=100))
+    teacher = ScriptedModel(kind="scripted", answers="answers.jsonl", price=Price(input=1.0, output=10.0))
+    bench.rows(texts(30))
+    first = bench.generate(teacher=teacher)
+    bench.rows(texts(40))
+    killed_after(4)
+    with pytest.raises(Killed):
+        bench.generate("second", teacher=teacher)
+    second = bench.generate("second", teacher=teacher)
+
+    assert (first.usage["input"], second.usage["input"], second.counts.more["taken_over"]) == (30_000, 10_000, 30)
+    assert (first.cost_usd, second.cost_usd) == (pytest.approx(0.06), pytest.approx(0.02))
+
+
+@pytest.mark.parametrize("damaged", ["manifest.json", "completions-train-00000.jsonl"])
+def test_a_damaged_run_is_passed_over_and_stops_no_other(bench, asked, damaged):
+    bench.generate(count_shards=1)
+    path = bench.place().stage("generate") / damaged
+    path.write_bytes(b"garbage\n" + path.read_bytes())
+    del asked[:]
+    manifest = bench.generate("second", count_shards=1)
+
+    assert manifest.counts.written == 40
+    assert len(asked) + manifest.counts.more["taken_over"] == 40
 
 
 def test_answers_to_another_sampling_are_not_taken_over(bench, asked):

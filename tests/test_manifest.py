@@ -5,8 +5,10 @@ import pytest
 from synthdistill import manifest
 from synthdistill.errors import ChangedError, StorageError, UnfinishedError
 from synthdistill.manifest import Counts, changed_keys, fingerprint, folder_hash, load, open_stage, sealed
+from synthdistill.records import Failure
 from synthdistill.runs import Run
 from synthdistill.settings import Settings, how
+from synthdistill.shards import write
 
 
 @pytest.fixture
@@ -144,6 +146,17 @@ def test_a_manifest_that_was_edited_into_nonsense_is_an_error_with_its_path(run)
 
     with pytest.raises(StorageError, match=r"manifest\.json is no manifest"):
         load(run.stage("filter"))
+
+
+def test_a_sealed_file_that_is_gone_is_an_error_with_its_path(run):
+    opening = begin(run)
+    outputs = write(opening.folder, "examples", [Failure("0" * 32, "0" * 32, 0, "kind", "message", 1, False)], shards=1)
+    opening.seal(outputs=outputs, counts=Counts(read=1, written=1))
+    (opening.folder / outputs[0].file).unlink()
+
+    for read in (lambda: sealed(run, "filter"), lambda: begin(run)):
+        with pytest.raises(StorageError, match=r"examples-00000\.jsonl is gone.*--run NEW"):
+            read()
 
 
 def test_a_start_note_that_is_no_json_is_an_error_with_its_path(run):

@@ -50,11 +50,17 @@ def test_a_null_is_rendered_as_nothing(template):
     assert content(template("{{ text }}[{{ more }}]"), text="a", more=None) == "a[]"
 
 
+def test_a_value_that_is_no_text_is_rendered_as_json(template):
+    found = template("{{ row }} {{ row.ok }} {{ row.none }}")
+
+    assert content(found, row={"ok": True, "none": None, "name": "Zoë"}) == '{"ok":true,"none":null,"name":"Zoë"} true '
+
+
 def test_a_template_is_rendered_from_its_columns_alone(template):
     found = template("{% for part in parts %}{{ loop.index }}{{ part }}{% endfor %}{% set own = 1 %}{{ own }}{{ range(2) | list }}")
 
     assert found.columns == ("parts",)
-    assert content(found, parts=["a", "b"], other=1) == "1a2b1[0, 1]"
+    assert content(found, parts=["a", "b"], other=1) == "1a2b1[0,1]"
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_turn(template):

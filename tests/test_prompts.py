@@ -60,6 +60,18 @@ def test_without_an_id_column_the_place_is_the_id(tmp_path):
     assert loaded(tmp_path, [{"text": "a"}]).prompts[0].source_ids == ["rows.jsonl line 1"]
 
 
+def test_files_of_one_name_in_two_folders_do_not_share_their_rows_ids(tmp_path):
+    for folder in ("new", "old"):
+        (tmp_path / folder).mkdir()
+        jsonl(tmp_path / folder / "rows.jsonl", [{"messages": [{"role": "user", "content": folder}]}])
+    found = load(Config(source="new/rows.jsonl", held_out="old/rows.jsonl"), tmp_path)
+
+    assert {tuple(prompt.source_ids): prompt.text for prompt in found.prompts} == {
+        ("new/rows.jsonl line 1",): "new",
+        ("old/rows.jsonl line 1",): "old",
+    }
+
+
 def test_an_id_column_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(RecipeError, match=r"\[prompts\] id names the column 'ticket'"):
         loaded(tmp_path, [{"text": "a"}], id="ticket")

@@ -9,6 +9,10 @@ def test_case_spacing_and_unicode_form_do_not_hide_a_duplicate():
     assert fold("Where  is my Caf\u00e9?", "x") == fold("where is my cafe\u0301?", "x")
 
 
+def test_unicode_form_does_not_hide_a_duplicate_inside_json_either():
+    assert fold("a", answer_key('{"s": "Caf\u00e9"}')) == fold("a", answer_key('{"s": "Cafe\u0301"}'))
+
+
 def test_another_question_or_another_answer_is_no_duplicate():
     assert len({fold("a", "x"), fold("b", "x"), fold("a", "y"), fold("a x", ""), fold("", "a x")}) == 5
 

@@ -70,6 +70,10 @@ def test_a_sign_is_an_answer_and_so_is_a_tool_call():
         "As an AI language model, I do not have feelings",
         "I'm just an AI, so I cannot know.",
         "  I can't fulfill that request",
+        "I'm afraid I can't help with that.",
+        "I won't be able to help with that.",
+        "I'm sorry, I can't do that.",
+        "I must refuse to answer this question",
     ],
 )
 def test_a_refusal_is_dropped(text):
@@ -84,6 +88,7 @@ def test_a_refusal_is_dropped(text):
         "I can't find your order number; could you send it again?",
         "I cannot help but admire the work.",
         "I cannot log in",
+        "I'm afraid the parcel is lost; we can't do that again this year.",
         "Sorry to hear that! Your parcel left on Monday.",
         "As an AI course, this one is short.",
         "He said: as an AI language model, I refuse.",

@@ -45,15 +45,16 @@ def reads(tmp_path_factory):
         eval={"sampling": {"max_tokens": 4}, "self_agreement": 0, "speed": {"prompts": 0}},
         gate={"retention": 0.0},
     )
-    return {stage: opened(folder / "log", stage, recipe) for stage in ("generate", "filter", "train", "eval")}
+    found = {stage: opened(folder / "log", stage, recipe) for stage in ("generate", "filter", "train", "eval")}
+    return found | {"show": opened(folder / "log", "show", recipe, "generate", "--limit", "1000")}
 
 
 def held_out_answers(names: set[str]) -> set[str]:
     return {name for name in names if name.startswith("completions-held_out-") and name.endswith(".jsonl")}
 
 
-@pytest.mark.parametrize("stage", ["filter", "train"])
-def test_no_stage_before_eval_opens_held_out_answers(reads, stage):
+@pytest.mark.parametrize("stage", ["filter", "train", "show"])
+def test_nothing_before_eval_opens_held_out_answers(reads, stage):
     assert held_out_answers(reads[stage]) == set()
 
 

@@ -5,6 +5,7 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from itertools import pairwise
 
 import pytest
 from aiohttp import web
@@ -26,8 +27,8 @@ def _quick(monkeypatch):
     monkeypatch.setattr(api, "LONGEST_WAIT_S", 0.3)
 
 
-def ask(url, requests, *, concurrency=8, timeout_s=5.0, key=KEY, model="m"):
-    with ApiSampler(url, model, key, Workload(concurrency=concurrency, timeout_s=timeout_s)) as sampler:
+def ask(url, requests, *, concurrency=8, timeout_s=5.0, key=KEY, model="m", note=lambda line: None):
+    with ApiSampler(url, model, key, Workload(concurrency=concurrency, timeout_s=timeout_s, note=note)) as sampler:
         return list(sampler.sample(requests))
 
 
@@ -125,12 +126,60 @@ def test_retry_after_as_a_date_is_waited_for():
     assert server.times[1] - server.times[0] >= 0.9
 
 
+def test_a_retry_after_of_nothing_does_not_use_up_the_attempts_at_once():
+    with serve([503] * 4, headers={"Retry-After": "0"}) as server:
+        [found] = ask(server.url, [request("hello")])
+
+    assert found.text == "echo: hello"
+    assert all(later - earlier >= 0.1 for earlier, later in pairwise(server.times))
+
+
+ODD = [{"prompt_tokens": 7.0, "completion_tokens": None}, {"prompt_tokens": "7"}, "none", [], {"prompt_tokens_details": 3}]
+
+
+@pytest.mark.parametrize("usage", ODD)
+def test_an_answer_with_an_odd_usage_is_kept_and_not_asked_again(usage):
+    with serve(choose=lambda body, number: lambda http, body: web.json_response(answer("echo: hello") | {"usage": usage})) as server:
+        [found] = ask(server.url, [request("hello")])
+
+    assert found.text == "echo: hello"
+    assert server.requests == 1
+    assert found.usage.input in (0, 7)
+
+
 def test_a_server_that_never_stops_saying_429_ends_as_a_retryable_failure(monkeypatch):
     monkeypatch.setattr(api, "RATE_LIMITED_S", 1.0)
     with serve(choose=lambda body, number: 429) as server:
         [found] = ask(server.url, [request("hello")])
 
     assert (found.kind, found.retryable) == ("rate_limited", True)
+
+
+def test_a_server_that_makes_everybody_wait_is_spoken_of_but_not_at_every_wait():
+    told = []
+    with serve([429] * 9) as server:
+        ask(server.url, [request("hello")], note=told.append)
+
+    [line] = told
+    assert "makes us wait: HTTP 429: told to say 429" in line
+
+
+def test_a_web_page_in_place_of_an_answer_is_a_word_about_the_address():
+    page = "<!doctype html><p>Hello"
+    with serve(choose=lambda body, number: lambda http, body: web.Response(text=page, content_type="text/html")) as server:
+        [found] = ask(server.url, [request("hello")])
+
+    assert found.kind == "bad_body"
+    assert "web page; does base_url end in /v1?" in found.message
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_body_that_is_nested_beyond_reason_is_a_failure_of_that_row(status):
+    deep = b"[" * 100_000
+    with serve(choose=lambda body, number: lambda http, body: web.Response(body=deep, status=status)) as server:
+        [found] = ask(server.url, [request("hello")])
+
+    assert isinstance(found, Failure)
 
 
 def test_no_more_than_concurrency_are_in_flight_and_all_slots_are_used():

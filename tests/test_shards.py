@@ -151,6 +151,14 @@ def test_where_a_link_cannot_be_had_the_file_is_written(tmp_path):
     assert (tmp_path / output.file).read_bytes() == (tmp_path / "rows-00000.jsonl").read_bytes()
 
 
+def test_a_twin_that_was_changed_since_it_was_sealed_is_not_taken(tmp_path):
+    first = shards.seal(tmp_path / "old", b"old\n", rows=1)
+    (tmp_path / "old").write_bytes(b"odd\n")
+    shards.seal(tmp_path / "new", b"old\n", rows=1, twins={first.sha256: tmp_path / "old"})
+
+    assert (tmp_path / "new").read_bytes() == b"old\n"
+
+
 def test_sealing_again_leaves_a_linked_file_of_an_earlier_run_as_it_was(tmp_path):
     first = shards.seal(tmp_path / "old", b"old\n", rows=1)
     shards.seal(tmp_path / "new", b"old\n", rows=1, twins={first.sha256: tmp_path / "old"})

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from synthdistill.records import Completion, Score
-from synthdistill.text import normalise, words
+from synthdistill.text import composed, normalise, words
 
 BY = "metrics"
 BROKEN: Any = object()
@@ -104,8 +104,8 @@ METRICS: dict[str, Metric] = {
 
 
 def equal(one: str, other: str) -> bool:
-    """Whether two texts say the same: JSON objects and lists by value (order of keys and spacing do not matter, the case of texts does),
-    everything else after Unicode normalisation, without regard to case and spacing."""
+    """Whether two texts say the same: JSON objects and lists by value (order of keys, spacing and Unicode form do not matter, the case
+    of texts does), everything else after Unicode normalisation, without regard to case and spacing."""
     first, second = parse(one), parse(other)
     if isinstance(first, dict | list) and isinstance(second, dict | list):
         try:
@@ -140,9 +140,9 @@ def f1(answer: str, reference: str) -> float:
 
 
 def parse(text: str) -> Any:
-    """The JSON value of a text, `BROKEN` where it is none."""
+    """The JSON value of a text, its own texts in one Unicode form; `BROKEN` where it is none."""
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return composed(json.loads(text, parse_constant=_refuse))
     except (ValueError, RecursionError):
         return BROKEN
 

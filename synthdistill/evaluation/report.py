@@ -59,7 +59,7 @@ def self_agreement(pairs: Sequence[tuple[str | None, str | None]], clusters: Seq
     scores = [metrics.agreement(metrics.Case(second, teacher=first))[0].value for first, second in pairs]
     values = [[[float("nan") if score is None else score, 1.0]] for score in scores]
     paired = bootstrap(np.array(values, dtype=np.float64).reshape(len(values), 1, 2), clusters)[0]
-    return as_dict(paired.ratio(0, 1)) | {"n": paired.n}
+    return as_dict(paired.ratio(0, 1, whole=True)) | {"n": paired.n}
 
 
 def add_speed(report: dict[str, Any], measured: speed.Measured) -> None:
@@ -143,7 +143,7 @@ def _slice(place: str, by_metric: Mapping[str, Paired], score: str, of: Of) -> d
 def _retention(by_metric: Mapping[str, Paired], score: str, of: Of) -> dict[str, Any]:
     """Against the reference a ratio of scores. Agreement is one by itself: the teacher's with itself is 1."""
     paired = by_metric[_judged_by(score, of)]
-    return as_dict(paired.ratio(STUDENT, TEACHER)) | {"of": of, "n": paired.n}
+    return as_dict(paired.ratio(STUDENT, TEACHER, whole=of == "agreement")) | {"of": of, "n": paired.n}
 
 
 def _judged_by(score: str, of: Of) -> str:

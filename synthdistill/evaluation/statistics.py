@@ -68,8 +68,8 @@ class Paired:
             return Estimate(value, _no_width(value, self.clusters))
         return Estimate(value, _interval(gaps_R, self.clusters))
 
-    def ratio(self, one: int, other: int) -> Estimate:
-        """Mean score of one system over that of another: retention, for student and teacher."""
+    def ratio(self, one: int, other: int, *, whole: bool = False) -> Estimate:
+        """Mean score of one system over that of another: retention, for student and teacher. `whole`: the other is 1 by definition."""
         if not self.n:
             return Estimate(None, None, "no row could be scored")
         if self.means_S[other] <= 0:
@@ -81,9 +81,9 @@ class Paired:
             return Estimate(value, None, "the score to be divided by is 0 in some resamples: too few rows are right")
         gaps_R = self.totals_RS[:, one] - self.totals_RS[:, other]
         if np.ptp(gaps_R / self.counts_R) < 1e-12:
-            open_ = _no_width(float(self.means_S[one] - self.means_S[other]), self.clusters)
+            open_ = _no_width(float(self.means_S[one] - self.means_S[other]), self.clusters, highest=0.0 if whole else 1.0)
             mean = float(self.means_S[other])
-            return Estimate(value, Interval(max(0.0, 1 + open_.low / mean), 1 + open_.high / mean))
+            return Estimate(value, Interval(max(0.0, 1 + open_.low / mean), min(1 / mean, 1 + open_.high / mean)))
         return Estimate(value, _interval(self.totals_RS[:, one] / self.totals_RS[:, other], self.clusters))
 
     def recovered(self) -> Estimate:
@@ -164,10 +164,10 @@ def _interval(values_R: Floats, clusters: int) -> Interval:
     return Interval(float(low), float(high))
 
 
-def _no_width(value: float, clusters: int) -> Interval:
-    """What is left open for a gap (in [-1, 1]) that was the same in each of C clusters."""
+def _no_width(value: float, clusters: int, highest: float = 1.0) -> Interval:
+    """What is left open for a gap (in [-1, highest]) that was the same in each of C clusters."""
     share: float = 1 - _TAIL ** (1 / clusters)
-    return Interval(value - share * (1 + value), value + share * (1 - value))
+    return Interval(value - share * (1 + value), value + share * (highest - value))
 
 
 def _t_quantile(freedom: int) -> float:

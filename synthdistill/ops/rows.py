@@ -6,7 +6,7 @@ found.columns, found.cells
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import msgspec
@@ -51,7 +51,8 @@ def look(place: Run, stage: str, *, dropped: bool = False, reason: str | None = 
         return _table(f"{stage}: dropped ({counts})", ["row", "reason", "scores", "kept instead"], rows, _dropped, limit)
     match stage:
         case "generate":
-            return _table("generate: answers", ["row", "finish", "answer"], shards.read(folder, "completions", Completion), _answer, limit)
+            taught = chain.from_iterable(shards.read(folder, f"completions-{split}", Completion) for split in ("train", "validation"))
+            return _table("generate: answers", ["row", "finish", "answer"], taught, _answer, limit)
         case "filter":
             return _table("filter: examples", ["row", "asked", "answer"], shards.read(folder, "examples", Example), _example, limit)
         case "eval":

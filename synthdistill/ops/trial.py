@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from synthdistill import prompts, recipe
+from synthdistill.errors import SynthdistillError
 from synthdistill.manifest import sealed
 from synthdistill.records import Completion, Failure, Prompt
 from synthdistill.runs import Run
@@ -21,7 +22,7 @@ def ask(place: Run, text: str, *, teacher: bool = False) -> dict[str, dict[str, 
 
     Raises:
         UnfinishedError: the run has no student yet.
-        SynthdistillError: any of its kinds, from opening the models.
+        SynthdistillError: the model cannot answer this message; any of its kinds, from opening the models.
     """
     sealed(place, "train")
     read = recipe.load(place.folder / "recipe.resolved.toml")
@@ -45,6 +46,6 @@ def _answer(sampler: Sampler, request: Request) -> dict[str, Any]:
     answer: Completion | Failure = next(iter(sampler.sample([request])))
     seconds = time.monotonic() - started
     if isinstance(answer, Failure):
-        return {"text": answer.message, "confidence": None, "seconds": seconds, "tokens": 0, "finish": answer.kind}
+        raise SynthdistillError(f"no answer ({answer.kind}): {answer.message}")
     sure = sampler.confidence(request, answer) if isinstance(sampler, TransformersSampler) else None
     return {"text": answer.text, "confidence": sure, "seconds": seconds, "tokens": answer.usage.output, "finish": answer.finish}

@@ -3,8 +3,8 @@
     ranked = best_first([Sample(row.id, answer_key(row.text, row.tool_calls), unscored=0) for row in rows])
     majority = ranked[0].answer
 
-Two answers are the same when their keys are: JSON as parsed values (order of keys, spacing, 1 against 1.0 do not count), other
-text after Unicode normalisation.
+Two answers are the same when their keys are: JSON as parsed values (order of keys, spacing, 1 against 1.0 and the Unicode
+form of texts do not count, their case does), other text after Unicode normalisation.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from synthdistill.text import normalise
+from synthdistill.text import composed, normalise
 
 _JSON_STARTS = frozenset('{["-0123456789tfn')
 
@@ -56,7 +56,7 @@ def _value_key(text: str) -> str:
     bare = text.strip()
     if bare[:1] in _JSON_STARTS:
         try:
-            return "json\0" + msgspec.json.encode(_integral(msgspec.json.decode(bare)), order="sorted").decode()
+            return "json\0" + msgspec.json.encode(_integral(composed(msgspec.json.decode(bare))), order="sorted").decode()
         except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
             pass  # it only looked like JSON, or is nested beyond reading: then it is compared as text
     return normalise(text)

@@ -32,11 +32,15 @@ LANGUAGES = frozenset(_CODES.split())
 """What py3langid tells apart; a literal, so that a recipe is checked without loading its model."""
 
 _APOSTROPHES = str.maketrans({"\u2019": "'", "\u02bc": "'", "\u2018": "'"})
-_UNABLE = r"(?:can't|cannot|can not|won't|will not|(?:am|'m) (?:unable|not able) to|must decline to|have to decline to)"
-_HELPING = r"(?:help|assist)(?: you)? with (?:that|this|it\b|your request|such)|comply|fulfil?l (?:that|this|your|such)"
+_UNABLE = (
+    r"(?:can't|cannot|can not|won't|will not|(?:won't|will not) be able to|(?:am|'m) (?:unable|not able) to"
+    r"|(?:must|have to) (?:decline|refuse) to)"
+)
+_HELPING = r"(?:help|assist)(?: you)? with (?:that|this|it\b|your request|such)|comply|do (?:that|this)\b|fulfil?l (?:that|this|your|such)"
 _MAKING = r"(?:provide|generate|create|write|produce|answer|discuss|engage in|share|complete) (?:that|this|such|any|content|your) "
 _REFUSAL = re.compile(
-    rf"(?:(?:(?:i'm|i am) (?:\w+ )?sorry|sorry|unfortunately|i apologi[sz]e|apologies|my apologies)[,.;:]? ?(?:but |however,? )?)?"
+    rf"(?:(?:(?:i'm|i am) (?:\w+ )?sorry|sorry|(?:i'm|i am) afraid(?: that)?|unfortunately"
+    rf"|i apologi[sz]e|apologies|my apologies)[,.;:]? ?(?:but |however,? )?)?"
     rf"(?:i ?{_UNABLE} (?:{_HELPING}|{_MAKING}(?:\w+ )?(?:request|question|content|material|information|kind|type))"
     r"|as an? (?:ai|artificial intelligence|large language model|language model)\b[\w ]*,? i\b"
     r"|i(?:'m| am) (?:just )?an? (?:ai|artificial intelligence|large language model|language model)\b)"

@@ -299,14 +299,13 @@ class ApiSampler(Closing):
             await asyncio.sleep(left + random.uniform(0, min(1.0, left)))
 
     async def _wait(self, trouble: _Trouble, tries: int) -> None:
-        wait = trouble.wait_s
-        if wait is None:
-            wait = random.uniform(0.1, min(LONGEST_WAIT_S, WAIT_S * 2 ** (tries - 1)))
+        backoff = random.uniform(0.1, min(LONGEST_WAIT_S, WAIT_S * 2 ** (tries - 1)))
         self._tell(trouble)
         if trouble.kind == "rate_limited":
-            self._not_before = max(self._not_before, time.monotonic() + max(0.1, wait))
+            wait = backoff if trouble.wait_s is None else max(0.1, trouble.wait_s)
+            self._not_before = max(self._not_before, time.monotonic() + wait)
         else:
-            await asyncio.sleep(wait)
+            await asyncio.sleep(max(backoff, trouble.wait_s or 0.0))  # the server's "at once" must not use up the attempts
 
     def _tell(self, trouble: _Trouble) -> None:
         """Say why nothing moves, now and then."""

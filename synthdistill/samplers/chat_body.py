@@ -43,20 +43,11 @@ class _Choice(msgspec.Struct):
     finish_reason: str | None = None
 
 
-class _Cached(msgspec.Struct):
-    cached_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: _Cached | None = None
-
-
 class _Body(msgspec.Struct):
     choices: list[_Choice]
-    usage: _Usage | None = None
-    model: str | None = None
+    usage: Any = None
+    """Whatever it holds, an answer that was paid for is not thrown away for it."""
+    model: Any = None
 
 
 _DECODER = msgspec.json.Decoder(_Body)
@@ -71,10 +62,9 @@ def completion(raw: bytes, request: Request, model: str, latency_s: float) -> Co
     body = _read(raw)
     if not body.choices:
         raise BadBody("the server's answer has no choices")
-    choice, usage = body.choices[0], body.usage or _Usage()
+    choice = body.choices[0]
     message = choice.message
     refused = message.refusal is not None and not message.content
-    cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None
     return Completion(
         id=request.id,
         prompt_id=request.prompt.id,
@@ -82,8 +72,12 @@ def completion(raw: bytes, request: Request, model: str, latency_s: float) -> Co
         index=request.index,
         text=(message.refusal or "") if refused else _text(message.content),
         finish="refusal" if refused else _FINISH.get(choice.finish_reason, "error"),
-        model=body.model or model,
-        usage=Usage(usage.prompt_tokens or 0, usage.completion_tokens or 0, cached or 0),
+        model=body.model if body.model and isinstance(body.model, str) else model,
+        usage=Usage(
+            _tokens(body.usage, "prompt_tokens"),
+            _tokens(body.usage, "completion_tokens"),
+            _tokens(body.usage, "prompt_tokens_details", "cached_tokens"),
+        ),
         latency_s=latency_s,
         tool_calls=message.tool_calls or None,
         reasoning=message.reasoning or message.reasoning_content,
@@ -116,6 +110,12 @@ def _read(raw: bytes) -> _Body:
             return msgspec.convert(json.loads(raw), _Body)  # json reads lone surrogates, which a cut escape leaves
         except (ValueError, RecursionError, msgspec.ValidationError):
             raise BadBody(f"the server's answer cannot be read ({first}): {words(raw)[0]}") from first
+
+
+def _tokens(usage: Any, *path: str) -> int:
+    for key in path:
+        usage = usage.get(key) if isinstance(usage, dict) else None
+    return int(usage) if isinstance(usage, int | float) and 0 <= usage < 2**53 else 0
 
 
 def _text(content: str | list[dict[str, Any]] | None) -> str:

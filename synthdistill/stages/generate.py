@@ -12,6 +12,7 @@ Each split has shards of its own (`completions-held_out-*`), so that a stage tha
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -20,10 +21,10 @@ from pydantic import Field
 
 from synthdistill import prompts as prompts_room
 from synthdistill import shards
-from synthdistill.errors import RecipeError, SynthdistillError
+from synthdistill.errors import RecipeError, StorageError, SynthdistillError
 from synthdistill.evaluation import cost
 from synthdistill.manifest import Counts, Manifest, ModelUsed, Opening, load, open_stage
-from synthdistill.progress import Progress
+from synthdistill.progress import Progress, Silent
 from synthdistill.prompts import Loaded
 from synthdistill.records import Completion, Failure, Prompt, Split, encode
 from synthdistill.runs import Run
@@ -32,6 +33,8 @@ from synthdistill.samplers.base import Identity, Model, Request, Sampling, Workl
 from synthdistill.settings import Settings, how
 
 STAGE = "generate"
+TAKEN = "taken"
+"""The stem of the journal of answers that were taken over."""
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 
@@ -49,6 +52,8 @@ class _Answers:
 
     completions: dict[str, Completion] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
+    taken: set[str] = field(default_factory=set)
+    """Completions that an earlier run asked, and paid, for."""
 
     def add(self, answer: Completion | Failure) -> None:
         if isinstance(answer, Completion):
@@ -112,10 +117,12 @@ def run(
         return opening.sealed
 
     loaded = _load(prompts, place, limit)
+    if not any(prompt.split == "held_out" for prompt in loaded.prompts):
+        progress.note("generate: no prompt is held out, so that eval will have none to judge the student on ([prompts] held_out)")
     identity = identify(teacher, place.base)
     wanted = requests_for(loaded.prompts, identity, config, held_out)
     answers = _known(folder)
-    taken = _take_over(answers, wanted, place, folder)
+    _take_over(answers, wanted, place, progress)
     missing = answers.missing(wanted)
 
     if missing:
@@ -131,7 +138,7 @@ def run(
     usage = _usage(answers, wanted)
     manifest = opening.seal(
         outputs=outputs,
-        counts=_counts(loaded, wanted, answers, taken),
+        counts=_counts(loaded, wanted, answers),
         files=decides["files"],
         models={"teacher": ModelUsed(id=identity.id, revision=identity.revision)},
         usage=usage,
@@ -154,9 +161,8 @@ def plan(
     loaded = _load(prompts, place, limit)
     wanted = requests_for(loaded.prompts, identify(teacher, place.base), config, held_out)
     answers = _known(place.stage(STAGE))
-    for earlier in _earlier(place):
-        for completion in earlier:
-            answers.add(completion)
+    for completion in _earlier(place, Silent()):
+        answers.add(completion)
     missing = answers.missing(wanted)
     characters = sum(len(str(message.get("content") or "")) for request in missing for message in request.prompt.messages)
     usage = {"input": characters // 4, "output": sum(request.sampling.max_tokens for request in missing)}
@@ -199,6 +205,9 @@ def _known(folder: Path) -> _Answers:
         return answers
     for completion in shards.replay(folder, "completions", Completion):
         answers.add(completion)
+    for completion in shards.replay(folder, TAKEN, Completion):
+        answers.add(completion)
+        answers.taken.add(completion.id)
     for failure in shards.replay(folder, "failures", Failure):
         answers.add(failure)
     for completion in shards.read(folder, "completions", Completion):
@@ -206,28 +215,30 @@ def _known(folder: Path) -> _Answers:
     return answers
 
 
-def _earlier(place: Run) -> Iterator[Iterator[Completion]]:
+def _earlier(place: Run, progress: Progress) -> Iterator[Completion]:
+    """What the other runs of this recipe hold. One that is damaged ends there, and the run goes on without the rest of it."""
     for run_folder in place.siblings():
         folder = run_folder / STAGE
-        if folder.is_dir():
-            yield shards.read(folder, "completions", Completion)
-            yield shards.replay(folder, "completions", Completion)
+        try:
+            yield from shards.read(folder, "completions", Completion)
+            yield from shards.replay(folder, "completions", Completion)
+            yield from shards.replay(folder, TAKEN, Completion)
+        except StorageError as error:
+            progress.note(f"answers of run {run_folder.name} are passed over: {error.message}")
 
 
-def _take_over(answers: _Answers, wanted: list[Request], place: Run, folder: Path) -> int:
-    """Answers that an earlier run of this recipe holds are used, not asked for: returns how many."""
-    open_ids = {request.id: request for request in answers.missing(wanted)}
-    taken = 0
-    with shards.Journal(folder, "completions") as journal:
-        for earlier in _earlier(place):
+def _take_over(answers: _Answers, wanted: list[Request], place: Run, progress: Progress) -> None:
+    """Use what an earlier run of this recipe holds instead of asking for it. A journal of its own remembers that it was paid for there."""
+    open_ids = {request.id for request in answers.missing(wanted)}
+    with shards.Journal(place.stage(STAGE), TAKEN) as journal:
+        for completion in _earlier(place, progress):
             if not open_ids:
                 break
-            for completion in earlier:
-                if open_ids.pop(completion.id, None):
-                    journal.append(completion)
-                    answers.add(completion)
-                    taken += 1
-    return taken
+            if completion.id in open_ids:
+                open_ids.remove(completion.id)
+                journal.append(completion)
+                answers.add(completion)
+                answers.taken.add(completion.id)
 
 
 def _ask(found: Iterator[Completion | Failure], folder: Path, answers: _Answers, advance: Any) -> None:
@@ -280,15 +291,15 @@ def _with_ids(completions: list[Completion], prompt: Prompt) -> Iterator[Complet
 
 
 def _twins(place: Run) -> dict[str, Path]:
-    found = {}
+    found: dict[str, Path] = {}
     for run_folder in place.siblings():
-        manifest = load(run_folder / STAGE)
-        for output in manifest.outputs if manifest else []:
-            found[output.sha256] = run_folder / STAGE / output.file
+        with suppress(StorageError):  # a damaged manifest has no twins to offer
+            manifest = load(run_folder / STAGE)
+            found |= {output.sha256: run_folder / STAGE / output.file for output in manifest.outputs} if manifest else {}
     return found
 
 
-def _counts(loaded: Loaded, wanted: list[Request], answers: _Answers, taken: int) -> Counts:
+def _counts(loaded: Loaded, wanted: list[Request], answers: _Answers) -> Counts:
     failed = Counter(answers.failures[request.id].kind for request in wanted if request.id in answers.failures)
     return Counts(
         read=len(wanted),
@@ -299,19 +310,22 @@ def _counts(loaded: Loaded, wanted: list[Request], answers: _Answers, taken: int
             "rows_merged": loaded.merged,
             **{f"rows_dropped_{reason}": count for reason, count in Counter(row.reason for row in loaded.dropped).items()},
             **{f"prompts_{split}": len(found) for split, found in prompts_room.by_split(loaded.prompts)},
-            "taken_over": taken,
+            "taken_over": sum(request.id in answers.taken for request in wanted),
         },
     )
 
 
 def _clear(folder: Path) -> None:
     """The journals, once all they hold is sealed."""
-    for path in (*shards.journals(folder, "completions"), *shards.journals(folder, "failures")):
-        path.unlink()
+    for stem in ("completions", TAKEN, "failures"):
+        for path in shards.journals(folder, stem):
+            path.unlink()
 
 
 def _usage(answers: _Answers, wanted: list[Request]) -> dict[str, int]:
-    usages = [answers.completions[request.id].usage for request in wanted if request.id in answers.completions]
+    """Tokens of the answers that this run asked for; those taken over are in the manifest of the run that did."""
+    asked = [request.id for request in wanted if request.id in answers.completions and request.id not in answers.taken]
+    usages = [answers.completions[identifier].usage for identifier in asked]
     return {
         "input": sum(usage.input for usage in usages),
         "output": sum(usage.output for usage in usages),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from synthdistill.errors import storage
+from synthdistill.errors import RecipeError, storage
 from synthdistill.manifest import Manifest, changed, changed_keys, load, sealed, settings_of
 from synthdistill.progress import Progress
 from synthdistill.recipe import Recipe, to_toml
@@ -141,6 +141,8 @@ def run(job: Job, *, told: Callable[[str, Manifest], None] = lambda stage, manif
     Raises:
         SynthdistillError: any of its kinds.
     """
+    if job.recipe.prompts.held_out == 0:
+        raise RecipeError("[prompts] held_out = 0 leaves eval nothing to judge the student on", "Raise it, or do the stages one by one")
     jobs = {name: job if name == "generate" else replace(job, limit=None) for name in STAGES}
     for name, here in jobs.items():
         _refuse_changes(here, name)  # before the teacher is paid, and before the recipe that made the run is written over
@@ -159,7 +161,7 @@ def plan(job: Job, stages: list[str]) -> dict[str, Any]:
     for name in stages:
         here = job if name == stages[0] else replace(job, limit=None)
         changes = _changes(here, name)
-        waits = [earlier for earlier in _before(name) if load(job.place.stage(earlier)) is None]
+        waits = [earlier for earlier in _before(name) if "refused" in found.get(earlier, {}) or load(job.place.stage(earlier)) is None]
         if changes:
             found[name] = {"refused": changes}
         elif load(job.place.stage(name)):

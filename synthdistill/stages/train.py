@@ -30,9 +30,10 @@ from synthdistill.records import Completion, Dropped, Example, Message, Prompt, 
 from synthdistill.runs import Run
 from synthdistill.samplers import model_folder
 from synthdistill.settings import Settings
+from synthdistill.training.guards import quiet
 from synthdistill.training.hyperparameters import Hyperparameters
 from synthdistill.training.render import Dialogue, Rendered, render, serve
-from synthdistill.training.sft import fit, quiet
+from synthdistill.training.sft import fit
 from synthdistill.training.student import Source, open_tokenizer
 
 STAGE = "train"

@@ -4,7 +4,7 @@ Hyperparameters(epochs=5, learning_rate=2e-3).steps(rows=8500)
 """
 
 import math
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -15,11 +15,11 @@ class Lora(Settings):
     """`[train] adapter`: low-rank updates (Hu et al. 2021, arXiv 2106.09685), merged into the student at the end."""
 
     kind: Literal["lora"] = "lora"
-    rank: int = Field(32, ge=1)
+    rank: int = Field(32, ge=1, le=4096)
     alpha: float | None = Field(None, gt=0)
     """Scale of the update, alpha / rank; None is twice the rank."""
     dropout: float = Field(0.0, ge=0, lt=1)
-    target: list[str] | Literal["all-linear"] = "all-linear"
+    target: Annotated[list[str], Field(min_length=1)] | Literal["all-linear"] = "all-linear"
     """Names of the layers that get an adapter; the output layer never does."""
 
 
@@ -32,10 +32,10 @@ class EarlyStop(Settings):
 class Hyperparameters(Settings):
     """The part of `[train]` that every method shares."""
 
-    epochs: float = Field(3.0, gt=0)
+    epochs: float = Field(3.0, gt=0, le=10_000)
     learning_rate: float | None = Field(None, gt=0)
     """The peak. None is 2e-5 for all weights and 2e-4 for an adapter, what TRL and the LoRA literature start from."""
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(32, ge=1, le=1_000_000)
     """Rows of one step."""
     micro_batch: int | None = how(None, ge=1)
     """Rows of one forward pass, a divisor of `batch_size`: less memory, the same result. None takes as many as 32,768 tokens hold."""
@@ -45,7 +45,7 @@ class Hyperparameters(Settings):
     weight_decay: float = Field(0.0, ge=0)
     adapter: Lora | None = None
     early_stop: EarlyStop | Literal[False] = EarlyStop()
-    evals_per_epoch: int = Field(2, ge=1)
+    evals_per_epoch: int = Field(2, ge=1, le=1000)
     """Validations and checkpoints of an epoch."""
     seed: int = Field(0, ge=0, lt=2**32)
     precision: Literal["auto", "fp32", "bf16"] = "auto"

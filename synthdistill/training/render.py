@@ -122,7 +122,8 @@ def _candidates(source: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     notes: tuple[str, ...] = ()
     if "strftime_now" in source:
         known = json.dumps({form: CLOCK.strftime(form) for form in sorted(set(_FORMAT.findall(source)))})
-        source = f"{{%- macro strftime_now(form) -%}}{{{{- {known}[form] -}}}}{{%- endmacro -%}}" + source
+        told = f'{known}[form] if form in {known} else raise_exception("it asks for the date in a form that is not written in it")'
+        source = f"{{%- macro strftime_now(form) -%}}{{{{- {told} -}}}}{{%- endmacro -%}}" + source
         notes = (f"its date stands at {CLOCK}",)
     yield source, notes
     for switch in _SWITCHES:

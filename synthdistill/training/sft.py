@@ -6,21 +6,18 @@ The loss is TRL's: the mean negative log-likelihood of the completions' tokens o
 """
 
 import math
-import os
-import sys
 import time
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synthdistill.errors import MissingError, RecipeError, SynthdistillError, require, storage
+from synthdistill.errors import MissingError, RecipeError, SynthdistillError, require, storage, unloadable
 from synthdistill.progress import Advance, Progress
 from synthdistill.training.batches import Order
 from synthdistill.training.checkpoints import Checkpoint, mark, newest, prune
 from synthdistill.training.curve import Curve
+from synthdistill.training.guards import quiet, translated
 from synthdistill.training.hyperparameters import Hyperparameters, Lora
 from synthdistill.training.render import Rendered
 from synthdistill.training.student import Source, write
@@ -64,7 +61,7 @@ def fit(
         StorageError: the disk is full or the folder cannot be written.
         SynthdistillError: the loss is no number any more.
     """
-    with quiet(), storage(folder):
+    with quiet(), storage(folder), translated(folder):
         last = newest(folder / "checkpoints")
         curve = Curve(folder / "metrics.jsonl", upto=last.step if last else 0)
         model, stored = _model(source, settings, rows)
@@ -96,9 +93,19 @@ def trainer_for(
     data = _dataset(rows)
     held = _dataset(sorted(validation, key=len)) if validation else None
     arguments = _arguments(settings, len(rows), max(map(len, [*rows, *validation])), folder, validates=bool(validation), model=model)
-    trainer = _trainer_class()(
-        model=model, args=arguments, train_dataset=data, eval_dataset=held, processing_class=tokenizer, peft_config=_lora(settings.adapter)
-    )
+    try:
+        trainer = _trainer_class()(
+            model=model,
+            args=arguments,
+            train_dataset=data,
+            eval_dataset=held,
+            processing_class=tokenizer,
+            peft_config=_lora(settings.adapter),
+        )
+    except ValueError as error:
+        if settings.adapter is None:
+            raise
+        raise RecipeError(f"[train] adapter does not fit the student: {error}", "Name layers that it has, or leave target out") from error
     if len(trainer.train_dataset) != len(rows):
         raise SynthdistillError(f"the trainer took {len(trainer.train_dataset)} of {len(rows)} rows", "Please report this")
     trainer.order = Order([len(row) for row in rows], settings.batch_size, settings.seed)
@@ -148,33 +155,6 @@ class Watch:
         self.saved = time.monotonic()
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No telemetry, no bars, no notices; what a library prints all the same goes to stderr, for stdout is ours.
-
-    Raises:
-        MissingError: the extra `train` is not installed.
-    """
-    for package in ("torch", "transformers", "trl", "datasets"):
-        require(package, "train", "train")
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    from huggingface_hub import constants
-    from transformers.utils import logging
-
-    constants.HF_HUB_DISABLE_TELEMETRY = True  # it was read from the environment when the first library was imported
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with redirect_stdout(sys.stderr), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
 def _trainer_class() -> Any:
     from trl import SFTTrainer
 
@@ -220,7 +200,7 @@ def _arguments(settings: Hyperparameters, rows: int, longest: int, folder: Path,
         num_train_epochs=settings.epochs,
         learning_rate=settings.peak,
         lr_scheduler_type="constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
-        warmup_steps=math.ceil(settings.warmup * settings.steps(rows)),
+        warmup_steps=min(math.ceil(settings.warmup * settings.steps(rows)), settings.steps(rows) - 1),  # whose first step is one of 0
         weight_decay=settings.weight_decay,
         per_device_train_batch_size=micro,
         per_device_eval_batch_size=micro,
@@ -298,11 +278,7 @@ def _model(source: Source, settings: Hyperparameters, rows: Sequence[Rendered]) 
         dtype = stored if settings.adapter and torch.cuda.is_available() else torch.float32
         model = AutoModelForCausalLM.from_pretrained(source.model, dtype=dtype)
     except Exception as error:  # a folder can be broken in as many ways as its formats have readers
-        words = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise RecipeError(
-            f"the student {source.model} cannot be loaded: {words}",
-            "Give a folder with config.json and safetensors, or a hub id",
-        ) from error
+        raise unloadable(f"the student {source.model}", error) from error
     places, highest = model.get_input_embeddings().weight.shape[0], max(max(row.ids) for row in rows)
     if highest >= places:
         raise RecipeError(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synthdistill.errors import RecipeError
+from synthdistill.errors import unloadable
 from synthdistill.shards import sync_folder
 from synthdistill.training.render import Served
 
@@ -29,15 +29,14 @@ def open_tokenizer(model: str) -> tuple[Any, int | None]:
     """The tokenizer of a folder or hub id, and the tokens that the model's context holds (None where it sets no limit).
 
     Raises:
-        RecipeError: it cannot be loaded.
+        RecipeError, MissingError: it cannot be loaded.
     """
     from transformers import AutoConfig, AutoTokenizer
 
     try:
         config, tokenizer = AutoConfig.from_pretrained(model), AutoTokenizer.from_pretrained(model)
     except Exception as error:  # a folder can be broken in as many ways as its formats have readers
-        words = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise RecipeError(f"[train] student: {model} cannot be loaded: {words}", "Give a model folder or a hub id") from error
+        raise unloadable(f"the student {model}", error) from error
     return tokenizer, getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
