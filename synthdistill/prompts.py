@@ -43,7 +43,7 @@ class Config(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What a source came to. `rows` = rows of all prompts + dropped ones."""
+    """What a source came to: `rows` = prompts + `beyond` + `merged` + dropped ones."""
 
     prompts: list[Prompt]
     """Sorted by id."""
@@ -51,6 +51,8 @@ class Loaded:
     rows: int
     merged: int
     """Rows whose content another row had already."""
+    beyond: int
+    """Prompts that a limit left out."""
 
 
 def load(config: Config, base: Path, *, limit: int | None = None) -> Loaded:
@@ -72,10 +74,8 @@ def load(config: Config, base: Path, *, limit: int | None = None) -> Loaded:
     prompts = sorted(found.prompts.values(), key=lambda prompt: prompt.id)
     if not prompts:
         raise RecipeError(f"[prompts] source: every row of {base / config.source} is empty", "Give rows with text")
-    if limit is not None:
-        prompts = [prompt for split in _RANK for prompt in [p for p in prompts if p.split == split][:limit]]
-        prompts.sort(key=lambda prompt: prompt.id)
-    return Loaded(prompts, found.dropped, found.rows, found.merged)
+    kept = [prompt for _, each in by_split(prompts) for prompt in each[:limit]]
+    return Loaded(sorted(kept, key=lambda prompt: prompt.id), found.dropped, found.rows, found.merged, len(prompts) - len(kept))
 
 
 def files(config: Config, base: Path) -> dict[str, str]:

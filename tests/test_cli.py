@@ -307,13 +307,6 @@ def test_doctor_looks_at_the_machine_without_importing_what_it_looks_for():
     assert "hf_secret" not in done.stdout
 
 
-def test_progress_without_a_terminal_is_plain_lines(tmp_path):
-    done = synthdistill("generate", project(tmp_path), env={"PYTHONUNBUFFERED": "1"})
-
-    assert "\x1b" not in done.stderr
-    assert "\r" not in done.stderr
-
-
 def test_the_program_is_installed_under_its_name():
     program = Path(sys.executable).with_name("synthdistill")
     if not program.exists():

@@ -336,6 +336,15 @@ def test_a_limit_keeps_the_first_prompts_of_each_split_by_id(tmp_path):
     )
 
 
+@pytest.mark.parametrize("limit", [None, 3])
+def test_what_a_limit_leaves_out_is_counted(tmp_path, limit):
+    rows = [*texts(40), {"id": "twin", "text": texts(1)[0]["text"]}, {"id": "empty", "text": ""}]
+    found = loaded(tmp_path, rows, limit=limit)
+
+    assert found.rows == 42 == len(found.prompts) + found.beyond + found.merged + len(found.dropped)
+    assert bool(found.beyond) == bool(limit)
+
+
 def test_files_are_hashed_by_content(tmp_path):
     loaded(tmp_path, ROWS[:3])
     config = Config(source="rows.jsonl", template="prompt.md")

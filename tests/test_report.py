@@ -13,7 +13,7 @@ from finished import RECIPE, check, completion, finished
 
 from synthdistill import shards
 from synthdistill.errors import StorageError, UnfinishedError
-from synthdistill.manifest import load
+from synthdistill.manifest import Counts, load
 from synthdistill.records import Comparison, Interval, Prompt
 from synthdistill.report import charts, words
 from synthdistill.report.examples import browser as examples_of
@@ -309,6 +309,17 @@ def test_funnel_loses_no_row_between_two_steps(plain: Any):
     answers = [step for step in steps if step.unit == "answers"]
     assert all(after.read == before.kept for before, after in pairwise(answers))
     assert steps[-1].read == answers[-1].kept
+
+
+def test_funnel_keeps_validation_rows_apart_from_those_trained_on(plain: Any):
+    generated, filtered, trained = (load(plain.stage(stage)) for stage in ("generate", "filter", "train"))
+    assert generated and filtered and trained
+    more = {"rows_train": 42, "rows_validation": 6}
+    trained.counts = Counts(read=50, written=48, dropped={"too_long": 1, "validation_too_long": 1}, more=more)
+    *_, taught, looked_at = funnel(generated, filtered, trained)
+
+    assert (taught.read, taught.kept, taught.lost) == (43, 42, {"too_long": 1})
+    assert (looked_at.read, looked_at.kept, looked_at.lost) == (7, 6, {"validation_too_long": 1})
 
 
 def test_funnel_gives_reasons(plain: Any):

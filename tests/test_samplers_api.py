@@ -164,6 +164,13 @@ def test_a_server_that_makes_everybody_wait_is_spoken_of_but_not_at_every_wait()
     assert "makes us wait: HTTP 429: told to say 429" in line
 
 
+def test_a_server_that_asks_for_hours_ends_the_run_without_another_request():
+    with serve(choose=lambda body, number: 429, headers={"Retry-After": "7200"}) as server, pytest.raises(SamplerError, match="7200 s"):
+        ask(server.url, [request(f"row {number}") for number in range(20)], concurrency=2)
+
+    assert server.requests <= 2
+
+
 def test_a_web_page_in_place_of_an_answer_is_a_word_about_the_address():
     page = "<!doctype html><p>Hello"
     with serve(choose=lambda body, number: lambda http, body: web.Response(text=page, content_type="text/html")) as server:

@@ -29,14 +29,14 @@ class Step:
 
 def funnel(generated: Manifest, filtered: Manifest, trained: Manifest) -> list[Step]:
     """Every step of a run, in order."""
-    return [*_generate(generated, filtered), *_filter(filtered), _train(trained)]
+    return [*_generate(generated, filtered), *_filter(filtered), *_train(trained)]
 
 
 def _generate(generated: Manifest, filtered: Manifest) -> list[Step]:
     counts, more = generated.counts, generated.counts.more
     rows = more.get("rows", 0)
     left_out = {name.removeprefix("rows_dropped_"): number for name, number in more.items() if name.startswith("rows_dropped_")}
-    left_out |= {"the same content as another row": more.get("rows_merged", 0)}
+    left_out |= {"the same content as another row": more.get("rows_merged", 0), "beyond --limit": more.get("prompts_beyond_limit", 0)}
     aside = {
         f"{split.replace('_', '-')} answers, kept apart": _rows(generated, f"completions-{split}-") for split in ("validation", "held_out")
     }
@@ -54,9 +54,14 @@ def _filter(filtered: Manifest) -> list[Step]:
     return [Step("filter", str(step["step"]), "answers", step["in"], step["out"], _some(step["reasons"])) for step in steps]
 
 
-def _train(trained: Manifest) -> Step:
-    counts = trained.counts
-    return Step("train", "examples trained on", "examples", counts.read, counts.written, _some({**counts.dropped, **counts.failed}))
+def _train(trained: Manifest) -> list[Step]:
+    """The examples, and the validation answers that were kept apart above."""
+    steps = []
+    for name, kind, own in (("examples trained on", "train", False), ("answers validated on", "validation", True)):
+        lost = {reason: number for reason, number in trained.counts.dropped.items() if reason.startswith("validation_") == own}
+        kept = trained.counts.more.get(f"rows_{kind}", 0)
+        steps.append(Step("train", name, "examples", kept + sum(lost.values()), kept, _some(lost)))
+    return [step for step in steps if step.read]
 
 
 def _rows(manifest: Manifest, stem: str) -> int:

@@ -192,6 +192,7 @@ class ApiSampler(Closing):
                 answer = await self._attempt(session, request, body)
             except _Trouble as trouble:
                 attempts += trouble.counts
+                self._refuse_long_wait(trouble)
                 self._refuse_unreachable(trouble, tries)
                 patient = time.monotonic() - started + (trouble.wait_s or 0) < RATE_LIMITED_S
                 if trouble.final or attempts >= ATTEMPTS or not patient:
@@ -272,6 +273,12 @@ class ApiSampler(Closing):
         if self._reached and time.monotonic() - self._gone_at > GONE_S:
             hint = "Start it again; what was answered is kept, the same command goes on from there"
             raise SamplerError(f"{self.place} is gone for {GONE_S:g} s: {trouble.message}", hint)
+
+    def _refuse_long_wait(self, trouble: _Trouble) -> None:
+        """End the run when the server wants everybody to come back much later."""
+        if trouble.kind == "rate_limited" and (trouble.wait_s or 0) >= RATE_LIMITED_S:
+            hint = "What was answered is kept; the same command goes on from there"
+            raise SamplerError(f"{self.place} asks to wait for {trouble.wait_s:.0f} s: {trouble.message}", hint)
 
     def _refuse_streak(self, trouble: _Trouble, rows: int) -> None:
         """End the run when row after row fails for a reason that is not the row's own."""

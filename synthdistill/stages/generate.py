@@ -308,6 +308,7 @@ def _counts(loaded: Loaded, wanted: list[Request], answers: _Answers) -> Counts:
         more={
             "rows": loaded.rows,
             "rows_merged": loaded.merged,
+            "prompts_beyond_limit": loaded.beyond,
             **{f"rows_dropped_{reason}": count for reason, count in Counter(row.reason for row in loaded.dropped).items()},
             **{f"prompts_{split}": len(found) for split, found in prompts_room.by_split(loaded.prompts)},
             "taken_over": sum(request.id in answers.taken for request in wanted),
