@@ -302,7 +302,7 @@ def test_doctor_looks_at_the_machine_without_importing_what_it_looks_for():
     done = synthdistill("doctor", "--json", env={"HF_TOKEN": "hf_secret"})
     found = {finding["name"]: finding for finding in json.loads(done.stdout)["findings"]}
 
-    assert {"python", "torch", "transformers", "trl", "vllm", "gpu", "disk here"} <= found.keys()
+    assert {"synthdistill", "python", "torch", "transformers", "trl", "vllm", "gpu", "disk here"} <= found.keys()
     assert found["HF_TOKEN"]["found"] == "set"
     assert "hf_secret" not in done.stdout
 

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import synthdistill
+
 PACKAGES = {"torch": "train", "transformers": "train", "trl": "train", "datasets": "train", "peft": "train", "vllm": "vllm"}
 MISFITS = (
     ("transformers", "5.18", "vllm", "0.31", "vllm 0.31 wants transformers below 5.18"),
@@ -41,6 +43,7 @@ class Finding:
 def examine() -> list[Finding]:
     """Look at everything that a stage may need. Imports none of the libraries it looks for."""
     return [
+        Finding("ok", "synthdistill", synthdistill.__version__),
         _python(),
         *(_package(name, extra) for name, extra in PACKAGES.items()),
         *_misfits(),
