@@ -230,8 +230,14 @@ def test_a_second_process_is_told_that_the_run_is_held(tmp_path):
 def test_an_interrupt_says_that_the_same_command_goes_on(tmp_path):
     with CountingServer(latency_s=0.3) as server:
         recipe = project(tmp_path, teacher=api(server), run={"concurrency": 1})
-        process = subprocess.Popen(command("generate", recipe), env=environment(), stderr=subprocess.PIPE, text=True)
-        while server.asked.total() < 2:
+        process = subprocess.Popen(
+            command("generate", recipe),
+            env=environment(),
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell lets what it starts in the background ignore it
+        )
+        while server.asked.total() < 2 and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=20)
