@@ -9,6 +9,7 @@ import json
 import re
 import tomllib
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -114,7 +115,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def to_toml(recipe: Recipe) -> str:
     """The resolved recipe, every default written out, as TOML."""
-    values = recipe.model_dump(mode="json", exclude_none=True)
+    values = recipe.model_dump(exclude_none=True)
     plain = {key: value for key, value in values.items() if not isinstance(value, dict)}
     lines = [f"{key} = {_toml(value)}" for key, value in plain.items()]
     for table, content in values.items():
@@ -230,8 +231,8 @@ def _toml(value: Any) -> str:
         return "{ " + ", ".join(f"{_key(key)} = {_toml(item)}" for key, item in value.items()) + " }" if value else "{}"
     if isinstance(value, list):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
-    if isinstance(value, float):
-        return repr(value)
+    if isinstance(value, float | date):
+        return value.isoformat() if isinstance(value, date) else repr(value)
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

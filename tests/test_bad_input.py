@@ -176,6 +176,17 @@ def test_a_stage_before_its_time_names_the_command_that_is_missing(tmp_path):
     refused(tmp_path, 1, ["generate is not finished", f"synthdistill generate {recipe}"], "filter", recipe)
 
 
+def test_run_finds_prompts_that_the_student_cannot_be_trained_on_before_the_teacher_is_asked(tmp_path):
+    call = {"role": "assistant", "content": "", "tool_calls": [{"id": "1", "function": {"name": "track", "arguments": "{}"}}]}
+    turns = [{"role": "user", "content": "Where is my parcel?"}, call, {"role": "tool", "tool_call_id": "1", "content": "on its way"}]
+    rows = [{"messages": [*turns, {"role": "user", "content": str(row)}]} for row in range(20)]
+    recipe = project(tmp_path, rows, prompts={"template": None})
+
+    refused(tmp_path, 2, ["chat template of builtin cannot be trained with", "given was tool"], "run", recipe, "--quiet")
+    refused(tmp_path, 2, ["chat template of builtin cannot be trained with"], "run", recipe, "--dry-run")
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_run_that_could_not_be_judged_is_refused_before_the_teacher_is_asked(tmp_path):
     recipe = project(tmp_path, prompts={"held_out": 0.0})
 

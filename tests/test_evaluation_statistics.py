@@ -38,6 +38,15 @@ def test_the_interval_covers_the_true_gap_and_ratio_about_95_times_in_100(cluste
     assert 0.91 <= ratios / runs <= 0.985
 
 
+def test_a_student_that_is_wrong_on_every_row_has_an_interval_all_the_same():
+    values = np.array([[[0.0, float(row % 4 > 0)]] for row in range(40)])
+    found = bootstrap(values, range(40))[0].ratio(0, 1)
+
+    assert found.value == 0.0
+    assert found.interval.low == 0.0
+    assert found.interval.high == pytest.approx((1 - 0.025 ** (1 / 40)) / 0.75)
+
+
 def test_a_ratio_to_a_perfect_teacher_is_never_above_one():
     values = np.array([[[0.0, 1.0]]] * 3)
     found = bootstrap(values, range(3))[0].ratio(0, 1)

@@ -406,6 +406,18 @@ def test_answers_of_an_unfinished_run_are_taken_over(bench, killed_after, asked)
     assert (len(asked), manifest.counts.more["taken_over"]) == (25, 15)
 
 
+def test_when_row_after_row_fails_for_good_no_more_are_asked(bench):
+    bench.rows(texts(200))
+    bench.answers({"match": "parcel", "fail": "content_policy"})
+
+    for _ in range(2):
+        with pytest.raises(SynthdistillError, match=r"21 of 200 .*content_policy.*max_failed = 0\.01 allows 2"):
+            bench.generate()
+
+    [journal] = bench.place().stage("generate").glob("failures-*.part")
+    assert journal.read_bytes().count(b"\n") == 21
+
+
 def test_what_is_taken_over_is_counted_and_not_paid_for_again_however_often_the_run_is_started(bench, killed_after, monkeypatch):
     monkeypatch.setattr(scripted, "Usage", lambda: Usage(input=1000, output=100))
     teacher = ScriptedModel(kind="scripted", answers="answers.jsonl", price=Price(input=1.0, output=10.0))

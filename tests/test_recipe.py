@@ -138,7 +138,8 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path):
 
 def test_the_resolved_recipe_is_read_as_the_same_recipe(tmp_path):
     teacher = API | {"terms": {"licence": 'a "quoted"\n licence', "training_allowed": True}, "price": {"input": 1e-7, "output": 3}}
-    found = recipe.load(project(tmp_path, teacher=teacher, generate={"samples": 3, "sampling": {"stop": ["\n", "\x7f", "é"]}}))
+    path = project(tmp_path, teacher=teacher, generate={"samples": 3, "sampling": {"stop": ["\n", "\x7f", "é"]}})
+    found = recipe.load(path, ["teacher.terms.reviewed=2026-11-22"])
     (tmp_path / "resolved.toml").write_text(recipe.to_toml(found), encoding="utf-8")
 
     assert recipe.load(tmp_path / "resolved.toml") == found

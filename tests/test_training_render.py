@@ -9,6 +9,7 @@ import pytest
 from tiny import tiny_model
 
 from synthdistill.errors import RecipeError
+from synthdistill.samplers import BUILTIN_BASE
 from synthdistill.training.render import Dialogue, Rendered, render, serve
 
 pytest.importorskip("trl")
@@ -91,6 +92,19 @@ def test_a_template_of_trl_that_cannot_be_trained_with_is_refused_by_name_and_re
 
     assert f"the chat template of owner/{name} cannot be trained with" in refused.value.message
     assert REFUSED[name] in refused.value.message
+
+
+def test_a_template_that_passes_over_tools_or_tool_calls_is_refused(folder):
+    tokenizer = tokenizer_with(folder, (BUILTIN_BASE / "chat_template.jinja").read_text())
+    calls = [{"id": "1", "type": "function", "function": {"name": "track", "arguments": "{}"}}]
+    said = {"role": "assistant", "content": "", "tool_calls": calls}
+    answer = {"role": "assistant", "content": "On its way."}
+    asked = {"role": "user", "content": "Where is it?"}
+
+    with pytest.raises(RecipeError, match="leaves out the tools"):
+        serve(tokenizer, "builtin", [Dialogue([asked], answer, [{"type": "function", "function": {"name": "track"}}])])
+    with pytest.raises(RecipeError, match="leaves out tool calls"):
+        serve(tokenizer, "builtin", [Dialogue([asked, said, asked], answer, None)])
 
 
 def test_every_refused_or_changed_template_is_one_that_trl_ships():

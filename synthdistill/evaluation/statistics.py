@@ -9,8 +9,9 @@ all systems are read on the same draw, so that what makes a row hard for each of
 percentile interval (Hesterberg 2015, "What teachers should know about the bootstrap"): the quantiles are moved outwards by
 t(C-1) * sqrt(C/(C-1)), as the plain ones are too narrow for few clusters.
 
-Two systems that differ on no row give a bootstrap of no width, which would claim certainty. There the interval is what no difference
-among C clusters leaves open: a share of differing clusters of up to 1 - 0.025^(1/C) (Clopper and Pearson 1934, for 0 of C).
+Two systems that differ on no row give a bootstrap of no width, which would claim certainty, and so does one that is wrong on all. There
+the interval is what no difference among C clusters leaves open: a share of differing clusters, or of clusters with a right row, of up to
+1 - 0.025^(1/C) (Clopper and Pearson 1934, for 0 of C).
 """
 
 from collections.abc import Sequence
@@ -79,6 +80,9 @@ class Paired:
             return Estimate(value, None, _ALONE)
         if not self.totals_RS[:, other].all():
             return Estimate(value, None, "the score to be divided by is 0 in some resamples: too few rows are right")
+        if not self.totals_RS[:, one].any():
+            share: float = 1 - _TAIL ** (1 / self.clusters)
+            return Estimate(value, Interval(0.0, min(1.0, share / float(self.means_S[other]))))
         gaps_R = self.totals_RS[:, one] - self.totals_RS[:, other]
         if np.ptp(gaps_R / self.counts_R) < 1e-12:
             open_ = _no_width(float(self.means_S[one] - self.means_S[other]), self.clusters, highest=0.0 if whole else 1.0)

@@ -38,14 +38,14 @@ def look(place: Run, stage: str, *, dropped: bool = False, reason: str | None = 
     """The first rows of a stage, or of what it dropped.
 
     Raises:
-        RecipeError: no such stage, or it has no rows of its own.
+        RecipeError: no such stage.
         UnfinishedError: the stage has not ended.
     """
     if stage not in STAGES:
         raise RecipeError(f"{stage!r} is no stage", f"Give one of {', '.join(STAGES)}")
     manifest = sealed(place, stage)
     folder = place.stage(stage)
-    if dropped:
+    if dropped or stage == "train":  # which has no other rows of its own
         rows = (row for row in shards.read(folder, "dropped", Dropped) if reason is None or row.reason.startswith(reason))
         counts = ", ".join(f"{count} {name}" for name, count in manifest.counts.dropped.items()) or "none"
         return _table(f"{stage}: dropped ({counts})", ["row", "reason", "scores", "kept instead"], rows, _dropped, limit)
@@ -55,13 +55,12 @@ def look(place: Run, stage: str, *, dropped: bool = False, reason: str | None = 
             return _table("generate: answers", ["row", "finish", "answer"], taught, _answer, limit)
         case "filter":
             return _table("filter: examples", ["row", "asked", "answer"], shards.read(folder, "examples", Example), _example, limit)
-        case "eval":
+        case _:
             asked = {prompt.id: prompt for prompt in shards.read(place.stage("generate"), "prompts-held_out", Prompt)}
             answers = shards.read(folder, "answers-student", Completion)
             return _table(
                 "eval: the student's answers", ["row", "asked", "gold", "student"], answers, lambda row: _judged(row, asked), limit
             )
-    raise RecipeError("train has no rows but dropped ones", "Add --dropped, or look at the filter stage")
 
 
 def _table(title: str, columns: list[str], rows: Iterator[Any], cells: Callable[[Any], list[str]], limit: int | None) -> Rows:

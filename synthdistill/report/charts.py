@@ -71,12 +71,12 @@ def levels(row: Comparison) -> Markup:
 
 
 def gap(row: Comparison, reach: Reach) -> Markup:
-    """Student minus teacher in points with its interval. An end of the interval beyond the axis has no cap."""
+    """Student minus teacher in points with its interval. An end of the interval beyond the axis is an arrow, not a cap."""
     drawn = [_tick(reach.place(tick), "zero" if tick == 0 else "tick") for tick in reach.ticks]
     if row.interval is not None:
         ends = (row.interval.low, row.interval.high)
         drawn.append(_line("interval", *(reach.place(end) for end in ends)))
-        drawn += [_at(reach.place(end), Markup('<path class="interval" d="M0-5V5"/>')) for end in ends if reach.holds(end)]
+        drawn += [_at(reach.place(end), _end(end, reach)) for end in ends]
     if row.gap is not None:
         drawn.append(_at(reach.place(row.gap), _SHAPES["student"]))
     told = "not known" if row.gap is None else f"{words.points(row.gap)} points, 95% interval {words.span(row.interval, signed=True)}"
@@ -184,6 +184,13 @@ def _strip(told: str, drawn: Iterable[Markup]) -> Markup:
     return Markup('<svg class="strip" width="100%" height="{}" role="img" aria-label="{}"><title>{}</title>{}</svg>').format(
         ROW, told, told, _joined(drawn)
     )
+
+
+def _end(value: float, reach: Reach) -> Markup:
+    if reach.holds(value):
+        return Markup('<path class="interval" d="M0-5V5"/>')
+    back = 5 if value < reach.low else -5
+    return Markup('<path class="interval" fill="none" d="M{}-4L0 0L{} 4"/>').format(back, back)
 
 
 def _at(place: float, shape: Markup) -> Markup:

@@ -24,15 +24,17 @@ from synthdistill import shards
 from synthdistill.errors import RecipeError, StorageError, SynthdistillError
 from synthdistill.evaluation import cost
 from synthdistill.manifest import Counts, Manifest, ModelUsed, Opening, load, open_stage
-from synthdistill.progress import Progress, Silent
+from synthdistill.progress import Advance, Progress, Silent
 from synthdistill.prompts import Loaded
 from synthdistill.records import Completion, Failure, Prompt, Split, encode
 from synthdistill.runs import Run
 from synthdistill.samplers import identify, open_sampler
-from synthdistill.samplers.base import Identity, Model, Request, Sampling, Workload, completion_id
+from synthdistill.samplers.base import Identity, Model, Request, Sampler, Sampling, Workload, completion_id
 from synthdistill.settings import Settings, how
 
 STAGE = "generate"
+STORM = 20
+"""Final failures from which it is not the rows that are at fault, where `max_failed` does not allow for more."""
 TAKEN = "taken"
 """The stem of the journal of answers that were taken over."""
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -130,8 +132,9 @@ def run(
             open_sampler(teacher, place.base, workload) as sampler,
             progress.task(STAGE, total=len(wanted), done=len(wanted) - len(missing)) as advance,
         ):
-            _ask(sampler.sample(missing), folder, answers, advance)
-            _ask(sampler.sample(answers.missing(wanted)), folder, answers, advance)  # once more what failed for a passing reason
+            most = max(STORM, int(config.max_failed * len(wanted)))
+            for _ in range(2):  # the second time what failed for a passing reason
+                _ask(sampler, answers.missing(wanted), folder, answers, advance, most)
     _refuse_failures(config, wanted, answers, place)
 
     outputs = _write(loaded, wanted, answers, opening, place)
@@ -241,24 +244,32 @@ def _take_over(answers: _Answers, wanted: list[Request], place: Run, progress: P
                 answers.taken.add(completion.id)
 
 
-def _ask(found: Iterator[Completion | Failure], folder: Path, answers: _Answers, advance: Any) -> None:
+def _ask(sampler: Sampler, missing: list[Request], folder: Path, answers: _Answers, advance: Advance, most: int) -> None:
+    """Ask, each answer in a journal before the next is taken. After `most` final failures nobody is asked any more."""
+    final = sum(not failure.retryable for failure in answers.failures.values())
+    if final > most:
+        return
     with shards.Journal(folder, "completions") as completions, shards.Journal(folder, "failures") as failures:
-        for answer in found:
+        for answer in sampler.sample(missing):
             again = answer.id in answers.failures
             (completions if isinstance(answer, Completion) else failures).append(answer)
             answers.add(answer)
             advance(0 if again else 1)
+            final += isinstance(answer, Failure) and not answer.retryable
+            if final > most:
+                break
 
 
 def _refuse_failures(config: Config, wanted: list[Request], answers: _Answers, place: Run) -> None:
     failures = [answers.failures[request.id] for request in wanted if request.id in answers.failures]
     passing = [failure for failure in failures if failure.retryable]
-    if not passing and len(failures) <= config.max_failed * len(wanted):
+    too_many = len(failures) - len(passing) > config.max_failed * len(wanted)
+    if not passing and not too_many:
         return
-    worst = (passing or failures)[0]
+    worst = next(failure for failure in failures if too_many != failure.retryable)
     kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(failure.kind for failure in failures).most_common())
     message = f"{len(failures)} of {len(wanted)} answers could not be had ({kinds}); the first: {worst.message}"
-    if passing:
+    if not too_many:
         raise SynthdistillError(message, f"What was answered is kept; ask again for the rest with: {place.command(STAGE)}")
     raise SynthdistillError(
         f"{message}. max_failed = {config.max_failed:g} allows {int(config.max_failed * len(wanted))}",

@@ -141,11 +141,11 @@ def run(job: Job, *, told: Callable[[str, Manifest], None] = lambda stage, manif
     Raises:
         SynthdistillError: any of its kinds.
     """
-    if job.recipe.prompts.held_out == 0:
-        raise RecipeError("[prompts] held_out = 0 leaves eval nothing to judge the student on", "Raise it, or do the stages one by one")
     jobs = {name: job if name == "generate" else replace(job, limit=None) for name in STAGES}
     for name, here in jobs.items():
         _refuse_changes(here, name)  # before the teacher is paid, and before the recipe that made the run is written over
+    if load(job.place.stage("generate")) is None:
+        _refuse_unfit(job)
     found = {}
     with job.place.lock():
         _keep_recipe(job)
@@ -158,6 +158,8 @@ def run(job: Job, *, told: Callable[[str, Manifest], None] = lambda stage, manif
 def plan(job: Job, stages: list[str]) -> dict[str, Any]:
     """What `one` or `run` would do, stage by stage. Writes nothing and asks nobody."""
     found: dict[str, Any] = {}
+    if stages == list(STAGES) and load(job.place.stage("generate")) is None:
+        _refuse_unfit(job)
     for name in stages:
         here = job if name == stages[0] else replace(job, limit=None)
         changes = _changes(here, name)
@@ -171,6 +173,13 @@ def plan(job: Job, stages: list[str]) -> dict[str, Any]:
         else:
             found[name] = STAGES[name].plan(here)
     return found
+
+
+def _refuse_unfit(job: Job) -> None:
+    """Find out before the teacher is paid what a later stage would stop at."""
+    if job.recipe.prompts.held_out == 0:
+        raise RecipeError("[prompts] held_out = 0 leaves eval nothing to judge the student on", "Raise it, or do the stages one by one")
+    train_stage.refuse_unfit(job.recipe.train, prompts=job.recipe.prompts, base=job.place.base, limit=job.limit)
 
 
 def _before(stage: str) -> list[str]:

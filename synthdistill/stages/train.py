@@ -144,6 +144,21 @@ def run(config: Config, *, prompts: prompts_room.Config, place: Run, progress: P
     return manifest
 
 
+def refuse_unfit(config: Config, *, prompts: prompts_room.Config, base: Path, limit: int | None = None) -> None:
+    """Prove the student's chat template on the prompts before the teacher is paid for answers that it could not be trained on.
+
+    Raises:
+        RecipeError, MissingError: as `run`.
+    """
+    asked = prompts_room.messages_for(prompts, base, _template(config, base)) if config.template else {}
+    found = (prompt for prompt in prompts_room.load(prompts, base, limit=limit).prompts if prompt.split != "held_out")
+    answer = {"role": "assistant", "content": "An answer."}
+    dialogues = [Dialogue(asked.get(prompt.id, prompt.messages), answer, prompt.tools) for prompt in found]
+    with quiet():
+        tokenizer, _ = open_tokenizer(str(model_folder(config.student, base) or config.student))
+        serve(tokenizer, config.student, dialogues)
+
+
 def plan(config: Config, *, prompts: prompts_room.Config, place: Run, limit: int | None = None) -> dict[str, Any]:
     """What `run` would do: rows, tokens, steps, and one row token by token with what is learned of it. Writes nothing.
 

@@ -152,6 +152,7 @@ def _end_of_turn(tokenizer: Any, template: str, messages: list[Message], tools: 
     except Exception as error:  # a template raises what it likes
         roles = ", ".join(message["role"] for message in messages)
         raise _UnfitError(f"it does not render the roles {roles}, assistant: {error}") from error
+    _refuse_omissions(tokenizer, template, messages, tools, prompt)
     if not whole.startswith(prompt):
         raise _UnfitError(f"it opens an answer with {_tail(prompt, whole)!r}, which its rendering of the answered prompt has not")
     before, answer, after = whole[len(prompt) :].partition(PROBE)
@@ -163,6 +164,22 @@ def _end_of_turn(tokenizer: Any, template: str, messages: list[Message], tools: 
     if not rest or rest[0] not in special_ids(tokenizer):
         raise _UnfitError("it ends an answer with no special token, so that a student could not learn to stop")
     return rest[0]
+
+
+def _refuse_omissions(tokenizer: Any, template: str, messages: list[Message], tools: list[dict[str, Any]] | None, prompt: str) -> None:
+    """A template that passes over tools or tool calls would train a student that never sees them."""
+    if tools and _render(tokenizer, template, messages, None, opens=True) == prompt:
+        raise _UnfitError("it leaves out the tools")
+    bare = [{key: value for key, value in message.items() if key != "tool_calls"} for message in messages]
+    if bare != messages and _renders(tokenizer, template, bare, tools) == prompt:
+        raise _UnfitError("it leaves out tool calls")
+
+
+def _renders(tokenizer: Any, template: str, messages: list[Message], tools: list[dict[str, Any]] | None) -> str | None:
+    try:
+        return _render(tokenizer, template, messages, tools, opens=True)
+    except Exception:  # a template may refuse a turn that has neither words nor calls
+        return None
 
 
 def _tail(prompt: str, whole: str) -> str:
