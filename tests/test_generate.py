@@ -418,6 +418,17 @@ def test_when_row_after_row_fails_for_good_no_more_are_asked(bench):
     assert journal.read_bytes().count(b"\n") == 21
 
 
+def test_failures_under_another_recipe_do_not_count_when_it_was_mended(bench):
+    bench.rows(texts(200))
+    bench.answers({"match": "parcel", "fail": "content_policy"})
+    with pytest.raises(SynthdistillError, match="21 of 200"):
+        bench.generate()
+    bench.answers({"text": "an answer"})
+    counts = bench.generate().counts
+
+    assert (counts.written, counts.failed) == (200, {})
+
+
 def test_what_is_taken_over_is_counted_and_not_paid_for_again_however_often_the_run_is_started(bench, killed_after, monkeypatch):
     monkeypatch.setattr(scripted, "Usage", lambda: Usage(input=1000, output=100))
     teacher = ScriptedModel(kind="scripted", answers="answers.jsonl", price=Price(input=1.0, output=10.0))

@@ -123,7 +123,7 @@ def run(
         progress.note("generate: no prompt is held out, so that eval will have none to judge the student on ([prompts] held_out)")
     identity = identify(teacher, place.base)
     wanted = requests_for(loaded.prompts, identity, config, held_out)
-    answers = _known(folder)
+    answers = _known(folder, wanted)
     _take_over(answers, wanted, place, progress)
     missing = answers.missing(wanted)
 
@@ -163,7 +163,7 @@ def plan(
     """What `run` would do: requests, those answered already, tokens at most, dollars at most. Asks nobody, writes nothing."""
     loaded = _load(prompts, place, limit)
     wanted = requests_for(loaded.prompts, identify(teacher, place.base), config, held_out)
-    answers = _known(place.stage(STAGE))
+    answers = _known(place.stage(STAGE), wanted)
     for completion in _earlier(place, Silent()):
         answers.add(completion)
     missing = answers.missing(wanted)
@@ -202,8 +202,9 @@ def _load(prompts: prompts_room.Config, place: Run, limit: int | None) -> Loaded
     return loaded
 
 
-def _known(folder: Path) -> _Answers:
-    answers = _Answers()
+def _known(folder: Path, wanted: list[Request]) -> _Answers:
+    """What sealed shards and journals hold. Failures of a start that bound nobody, under another recipe, do not count."""
+    answers, ids = _Answers(), {request.id for request in wanted}
     if not folder.is_dir():
         return answers
     for completion in shards.replay(folder, "completions", Completion):
@@ -212,7 +213,8 @@ def _known(folder: Path) -> _Answers:
         answers.add(completion)
         answers.taken.add(completion.id)
     for failure in shards.replay(folder, "failures", Failure):
-        answers.add(failure)
+        if failure.id in ids:
+            answers.add(failure)
     for completion in shards.read(folder, "completions", Completion):
         answers.add(completion)
     return answers
@@ -265,6 +267,8 @@ def _refuse_failures(config: Config, wanted: list[Request], answers: _Answers, p
     passing = [failure for failure in failures if failure.retryable]
     too_many = len(failures) - len(passing) > config.max_failed * len(wanted)
     if not passing and not too_many:
+        if unasked := len(answers.missing(wanted)):  # whatever led there, nothing is sealed with a hole in it
+            raise SynthdistillError(f"{unasked} of {len(wanted)} answers were not asked for", "Please report this")
         return
     worst = next(failure for failure in failures if too_many != failure.retryable)
     kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(failure.kind for failure in failures).most_common())
