@@ -32,6 +32,10 @@ class Prompt:
     reference: str | None = None
     group: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    logged: int = 0
+    """Answers of the teacher that came with the source: samples 0 to `logged` - 1 are not asked for."""
+    lineage: dict[str, Any] | None = None
+    """Where a synthesised prompt comes from: `operation`, the ids of its `seeds`, and what the operation was given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,12 @@ class Completion:
     latency_s: float
     tool_calls: list[dict[str, Any]] | None = None
     reasoning: str | None = None
+    """The trace or rationale, kept apart from `text`."""
     token_ids: list[int] | None = None
+    sampling: Literal["logged"] | None = None
+    """`logged` where the answer came with the source instead of being asked for."""
+    invalid: str | None = None
+    """Why the answer does not keep to `[generate] response`; null where it does, or none was asked."""
 
 
 @dataclass(frozen=True, slots=True)

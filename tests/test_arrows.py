@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "synthdistill"
 LEVELS = (
     ("__init__",),
-    ("errors", "settings", "progress", "text", "records", "runs", "shards", "manifest", "sources", "prompt_template", "prompts"),
+    ("errors", "settings", "progress", "text", "records", "budget", "runs", "shards", "manifest", "sources", "prompt_template", "prompts"),
     ("samplers", "quality", "training", "evaluation"),
     ("stages/__init__", "stages/asked", "stages/timing"),
     ("stages/generate", "stages/filter", "stages/train", "stages/eval"),

@@ -16,7 +16,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -128,9 +128,9 @@ class ApiSampler(Closing):
         self._not_before = 0.0
         self._calls: list[_Call] = []
 
-    def sample(self, requests: Sequence[Request]) -> Iterator[Completion | Failure]:
+    def sample(self, requests: Iterable[Request]) -> Iterator[Completion | Failure]:
         call = _Call()
-        thread = threading.Thread(target=self._serve, args=(call, requests), name="api-sampler", daemon=True)
+        thread = threading.Thread(target=self._serve, args=(call, list(requests)), name="api-sampler", daemon=True)
         self._calls.append(call)
         thread.start()
         try:

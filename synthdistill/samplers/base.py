@@ -7,7 +7,7 @@
 The tables `[teacher]` (and, inside the package, the student) are one of the classes below, chosen by `kind`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Protocol, Self
 
 from pydantic import Field
 
+from synthdistill.budget import Price, Purse
 from synthdistill.records import Completion, Failure, Prompt, digest
 from synthdistill.settings import Settings, how
 
@@ -28,14 +29,6 @@ class Sampling(Settings):
     max_tokens: int = Field(512, ge=1, le=1_000_000)
     stop: list[Annotated[str, Field(min_length=1)]] | None = None
     seed: int = Field(0, ge=0, lt=2**63)
-
-
-class Price(Settings):
-    """Dollars per million tokens."""
-
-    input: float = Field(0.0, ge=0)
-    output: float = Field(0.0, ge=0)
-    cached_input: float | None = Field(None, ge=0)
 
 
 class Terms(Settings):
@@ -99,6 +92,14 @@ Model = Annotated[ApiModel | TransformersModel | VllmModel | BuiltinModel | Scri
 
 
 @dataclass(frozen=True, slots=True)
+class ResponseFormat:
+    """What an answer must look like: `value` is a JSON schema, a regular expression for the whole text, or the texts to choose from."""
+
+    kind: Literal["json_schema", "regex", "choice"]
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One answer that is wanted: sample number `index` of a prompt. `id` is the completion's id."""
 
@@ -106,6 +107,7 @@ class Request:
     prompt: Prompt
     index: int
     sampling: Sampling
+    response: ResponseFormat | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,10 @@ class Workload:
     timeout_s: float = 600.0
     note: Callable[[str], None] = lambda line: None
     """Told, from any thread, what a person who waits wants to know."""
+    purse: Purse | None = None
+    """What may be spent; samplers that cost money ask it before each request."""
+    folder: Path | None = None
+    """Where a sampler may keep state that must outlive the process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +138,8 @@ class Identity:
 class Sampler(Protocol):
     """A model that answers. Opened once, used for many calls, closed at the end."""
 
-    def sample(self, requests: Sequence[Request]) -> Iterator[Completion | Failure]:
-        """Answer every request once, each as it is ready, in any order.
+    def sample(self, requests: Iterable[Request]) -> Iterator[Completion | Failure]:
+        """Answer every request once, each as it is ready, in any order. Requests are taken as there is room for them, never all at once.
 
         Raises:
             SamplerError, MissingError: the model cannot answer at all. A row that cannot be answered is a `Failure`.

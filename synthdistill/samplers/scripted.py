@@ -7,7 +7,7 @@
 The first line whose `match` occurs in the last message answers; a line without `match` always does. What no line answers, fails.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -45,7 +45,7 @@ class ScriptedSampler(Closing):
         self.lines = _read(path)
         self.requests = []
 
-    def sample(self, requests: Sequence[Request]) -> Iterator[Completion | Failure]:
+    def sample(self, requests: Iterable[Request]) -> Iterator[Completion | Failure]:
         for request in requests:
             self.requests.append(request)
             yield self._answer(request)

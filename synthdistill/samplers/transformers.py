@@ -3,8 +3,9 @@
     with TransformersSampler("models/teacher", "teacher", Workload()) as sampler:
         for answer in sampler.sample(requests): ...
 
-Rows are sorted by length and asked in batches. A batch is generated in stretches: when half of its rows are done, `generate` returns,
-those rows leave the batch (and its cache), and the rest goes on, so that one long answer does not keep 127 short ones computing.
+Rows are taken in windows, sorted by length and asked in batches. A batch is generated in stretches: when half of its rows are done,
+`generate` returns, those rows leave the batch (and its cache), and the rest goes on, so that one long answer does not keep 127 short
+ones computing.
 
 A row above temperature 0 is drawn by the Gumbel-max trick (Gumbel 1954; Maddison, Tarlow and Minka 2014, "A* sampling"): the argmax of
 log p + g with g = -log(-log u) is a draw from p. Its noise comes from a generator of its own, so a row's answer does not depend on
@@ -12,8 +13,9 @@ its batch.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from synthdistill.errors import require
@@ -23,6 +25,10 @@ from synthdistill.samplers.tokenizer import ChatTokenizer, cut, is_local, loadin
 
 BATCH = 128
 """Rows of a batch where the recipe leaves it open. For a small Llama on two cores 64 and 128 were alike and 256 was slower."""
+
+
+WINDOW = 64
+"""Batches of rows that are sorted by length together."""
 
 
 @dataclass(slots=True)
@@ -69,20 +75,10 @@ class TransformersSampler(Closing):
         model.generation_config = GenerationConfig(eos_token_id=sorted(self.ends) or None, pad_token_id=self.pad)
         self.shrinks = _shrinks(model)
 
-    def sample(self, requests: Sequence[Request]) -> Iterator[Completion | Failure]:
-        rows: list[_Row] = []
-        for request in requests:
-            ids = self.tokenizer.checked_ids(request)
-            if isinstance(ids, Failure):
-                yield ids
-            else:
-                rows.append(_Row(request, ids, self.tokenizer.room(request, ids)))
-        rows.sort(key=lambda row: (_stops(row), len(row.prompt)))
-        start = 0
-        while start < len(rows):
-            batch = [row for row in rows[start : start + self.batch] if _stops(row) == _stops(rows[start])]
-            start += len(batch)
-            yield from self._generate(batch)
+    def sample(self, requests: Iterable[Request]) -> Iterator[Completion | Failure]:
+        waiting = iter(requests)
+        while window := list(islice(waiting, WINDOW * self.batch)):
+            yield from self._window(window)
 
     def tokens(self, prompt: Prompt) -> list[int]:
         """The ids that the model reads for a prompt."""
@@ -104,6 +100,21 @@ class TransformersSampler(Closing):
 
     def close(self) -> None:
         self.model = None
+
+    def _window(self, requests: list[Request]) -> Iterator[Completion | Failure]:
+        rows: list[_Row] = []
+        for request in requests:
+            ids = self.tokenizer.checked_ids(request)
+            if isinstance(ids, Failure):
+                yield ids
+            else:
+                rows.append(_Row(request, ids, self.tokenizer.room(request, ids)))
+        rows.sort(key=lambda row: (_stops(row), len(row.prompt)))
+        start = 0
+        while start < len(rows):
+            batch = [row for row in rows[start : start + self.batch] if _stops(row) == _stops(rows[start])]
+            start += len(batch)
+            yield from self._generate(batch)
 
     def _generate(self, rows: list[_Row]) -> Iterator[Completion]:
         """One batch, in stretches; rows come out when the stretch ends in which they were done."""

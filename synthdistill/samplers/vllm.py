@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import Pipe
@@ -75,7 +75,7 @@ class VllmSampler(Closing):
         """The engine's process, None while there is none."""
         return self._engine.process.pid if self._engine else None
 
-    def sample(self, requests: Sequence[Request]) -> Iterator[Completion | Failure]:
+    def sample(self, requests: Iterable[Request]) -> Iterator[Completion | Failure]:
         waiting = iter(requests)
         asked: dict[str, _Asked] = {}
         starts = 0

@@ -1,0 +1,211 @@
+"""Money and tokens that are set aside before a request is sent: the hard stop of `[generate] budget`.
+
+    with Purse(folder / "spend.jsonl", price, budget) as purse:
+        worst = purse.worst(input_tokens=400, output_tokens=512)
+        if purse.reserve(worst):                     # on the platter, in small blocks, before anybody is asked
+            ...
+            purse.settle(worst, purse.amount(completion.usage))
+
+The ledger has a line for each block that a process set aside and one for what it had spent when it ended. A process that was killed has
+no such last line: all that it had set aside counts as spent. Dollars are counted in whole picodollars, so that no sum is rounded.
+"""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import msgspec
+from pydantic import Field
+
+from synthdistill.errors import storage
+from synthdistill.records import Usage
+from synthdistill.settings import Settings, how
+
+PICO = 10**12
+NO_END = 2**62
+"""The limit where there is none."""
+BLOCKS = 200
+"""A block is this part of the budget: what a kill can cost beyond the requests that were in flight."""
+
+
+class Price(Settings):
+    """Dollars per million tokens."""
+
+    input: float = Field(0.0, ge=0)
+    output: float = Field(0.0, ge=0)
+    cached_input: float | None = Field(None, ge=0)
+
+
+class Budget(Settings):
+    """What a run may spend, over all its starts. It is never passed."""
+
+    usd: float | None = how(None, gt=0)
+    tokens: int | None = how(None, gt=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """What something costs: picodollars (0 without a price) and tokens in and out."""
+
+    pico: int = 0
+    tokens: int = 0
+
+    def __add__(self, other: "Amount") -> "Amount":
+        return Amount(self.pico + other.pico, self.tokens + other.tokens)
+
+    def __sub__(self, other: "Amount") -> "Amount":
+        return Amount(self.pico - other.pico, self.tokens - other.tokens)
+
+    @property
+    def usd(self) -> float:
+        """In dollars."""
+        return self.pico / PICO
+
+    def fits(self, limit: "Amount") -> bool:
+        """Whether neither part is above the limit's."""
+        return self.pico <= limit.pico and self.tokens <= limit.tokens
+
+
+class _Line(msgspec.Struct, omit_defaults=True):
+    """One line of the ledger: what a process has set aside so far, or, where `ended`, what it has spent."""
+
+    process: str
+    pico: int
+    tokens: int
+    ended: bool = False
+
+
+class Purse:
+    """What may still be spent. One process holds it at a time (the run's lock sees to that); not for several threads.
+
+    Raises:
+        StorageError: the ledger cannot be written.
+    """
+
+    def __init__(self, path: Path, price: Price | None = None, budget: Budget | None = None) -> None:
+        self.path = path
+        self.price = price
+        self.budget = budget
+        self.limit = _limit(budget)
+        self.earlier = spent_before(path)
+        """What earlier starts have spent, or had set aside when they were killed."""
+        self.spent = Amount()
+        """What this start has spent: answers at what they cost, lost requests at their worst case."""
+        self.held = Amount()
+        """The worst case of what is in flight."""
+        self.refused: Amount | None = None
+        """The last amount that did not fit."""
+        self._aside = Amount()
+        self._process = f"{time.time_ns()}-{os.getpid()}"
+        self._handle = -1
+
+    def amount(self, usage: Usage) -> Amount:
+        """What an answer cost."""
+        full, cached = max(0, usage.input - usage.cached_input), min(usage.cached_input, usage.input)
+        rates = _pico(self.price)
+        return Amount(full * rates.input + cached * rates.cached + usage.output * rates.output, usage.input + usage.output)
+
+    def worst(self, input_tokens: int, output_tokens: int) -> Amount:
+        """What a request can cost at most: nothing of its input cached, every token that it may write written."""
+        rates = _pico(self.price)
+        return Amount(input_tokens * max(rates.input, rates.cached) + output_tokens * rates.output, input_tokens + output_tokens)
+
+    def reserve(self, worst: Amount) -> bool:
+        """Set an amount aside, durably. False where the budget does not allow for it; settling what is in flight may make room."""
+        needed = self.spent + self.held + worst
+        if not (self.earlier + needed).fits(self.limit):
+            self.refused = worst
+            return False
+        self.held += worst
+        self._set_aside(needed)
+        return True
+
+    def settle(self, reserved: Amount, spent: Amount) -> None:
+        """Replace what was set aside for a request by what it cost; nothing for one that the server refused."""
+        self.held -= reserved
+        self.spent += spent
+        self._set_aside(self.spent + self.held)
+
+    def total(self) -> Amount:
+        """What all starts have spent, without what is in flight."""
+        return self.earlier + self.spent
+
+    def close(self) -> None:
+        """Note what was spent in the end; what is still in flight was sent, and counts at its worst case."""
+        if self._handle < 0:
+            return
+        self.spent, self.held = self.spent + self.held, Amount()
+        self._write(_Line(self._process, self.spent.pico, self.spent.tokens, ended=True))
+        os.close(self._handle)
+        self._handle = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _set_aside(self, needed: Amount) -> None:
+        if needed.fits(self._aside):
+            return
+        left = self.limit - self.earlier
+        aside = Amount(_with_block(needed.pico, self.limit.pico, left.pico), _with_block(needed.tokens, self.limit.tokens, left.tokens))
+        self._write(_Line(self._process, aside.pico, aside.tokens))
+        self._aside = aside
+
+    def _write(self, line: _Line) -> None:
+        with storage(self.path):
+            if self._handle < 0:
+                _drop_torn(self.path)
+                self._handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            os.write(self._handle, msgspec.json.encode(line) + b"\n")
+            os.fdatasync(self._handle)
+
+
+def spent_before(path: Path) -> Amount:
+    """What a ledger says that all starts together have spent, or had set aside when they were killed; nothing where there is none."""
+    last: dict[str, _Line] = {}
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    for line in lines[:-1]:  # the last ends without a line break: empty, or torn before it could count
+        found = msgspec.json.decode(line, type=_Line)
+        last[found.process] = found
+    return Amount(sum(line.pico for line in last.values()), sum(line.tokens for line in last.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Rates:
+    """Picodollars a token."""
+
+    input: int
+    cached: int
+    output: int
+
+
+def _pico(price: Price | None) -> _Rates:
+    if price is None:
+        return _Rates(0, 0, 0)
+    each = {"input": price.input, "cached": price.input if price.cached_input is None else price.cached_input, "output": price.output}
+    return _Rates(**{name: round(usd * PICO / 1_000_000) for name, usd in each.items()})
+
+
+def _limit(budget: Budget | None) -> Amount:
+    usd, tokens = (budget.usd, budget.tokens) if budget else (None, None)
+    return Amount(NO_END if usd is None else int(usd * PICO), NO_END if tokens is None else tokens)
+
+
+def _with_block(needed: int, limit: int, left: int) -> int:
+    """What to set aside where `needed` is wanted: a block more, so that not every request waits for the disk, but no more than is left."""
+    block = needed // 20 if limit == NO_END else limit // BLOCKS
+    return max(needed, min(needed + block, left))
+
+
+def _drop_torn(path: Path) -> None:
+    """A line that a kill tore was never relied on; the next one must not be glued to it."""
+    if path.exists():
+        data = path.read_bytes()
+        if whole := data.rfind(b"\n") + 1:
+            os.truncate(path, whole)
+        elif data:
+            os.truncate(path, 0)
