@@ -78,18 +78,18 @@ class _Line(msgspec.Struct, omit_defaults=True):
 
 
 class Purse:
-    """What may still be spent. One process holds it at a time (the run's lock sees to that); not for several threads.
+    """What may still be spent; `path` is its ledger. One process holds it at a time (the run's lock sees to that); not for several threads.
 
     Raises:
         StorageError: the ledger cannot be written.
     """
 
-    def __init__(self, path: Path, price: Price | None = None, budget: Budget | None = None) -> None:
+    def __init__(self, path: Path | None, price: Price | None = None, budget: Budget | None = None) -> None:
         self.path = path
         self.price = price
         self.budget = budget
         self.limit = _limit(budget)
-        self.earlier = spent_before(path)
+        self.earlier = spent_before(path) if path else Amount()
         """What earlier starts have spent, or had set aside when they were killed."""
         self.spent = Amount()
         """What this start has spent: answers at what they cost, lost requests at their worst case."""
@@ -100,6 +100,11 @@ class Purse:
         self._aside = Amount()
         self._process = f"{time.time_ns()}-{os.getpid()}"
         self._handle = -1
+
+    @classmethod
+    def unlimited(cls) -> Self:
+        """One that nobody looks into: it keeps no ledger."""
+        return cls(None)
 
     def amount(self, usage: Usage) -> Amount:
         """What an answer cost."""
@@ -148,7 +153,7 @@ class Purse:
         self.close()
 
     def _set_aside(self, needed: Amount) -> None:
-        if needed.fits(self._aside):
+        if self.path is None or needed.fits(self._aside):
             return
         left = self.limit - self.earlier
         aside = Amount(_with_block(needed.pico, self.limit.pico, left.pico), _with_block(needed.tokens, self.limit.tokens, left.tokens))
@@ -156,6 +161,7 @@ class Purse:
         self._aside = aside
 
     def _write(self, line: _Line) -> None:
+        assert self.path is not None
         with storage(self.path):
             if self._handle < 0:
                 _drop_torn(self.path)

@@ -25,7 +25,7 @@ LEVELS = (
 NOUNS = LEVELS[1]
 DOORS = {
     "accelerate": ("training/",),
-    "aiohttp": ("samplers/api",),
+    "aiohttp": ("samplers/dispatch",),
     "datasets": ("training/", "prompts", "sources"),
     "jsonschema_rs": ("quality/verify",),
     "openai": (),

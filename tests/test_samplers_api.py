@@ -14,7 +14,7 @@ from servers import answer, serve
 
 from synthdistill.errors import MissingError, RecipeError, SamplerError
 from synthdistill.records import Completion, Failure, encode
-from synthdistill.samplers import api
+from synthdistill.samplers import dispatch
 from synthdistill.samplers.api import ApiSampler
 from synthdistill.samplers.base import Workload, row_seed
 
@@ -23,8 +23,8 @@ KEY = "sk-very-secret-4711"
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(api, "WAIT_S", 0.15)
-    monkeypatch.setattr(api, "LONGEST_WAIT_S", 0.3)
+    monkeypatch.setattr(dispatch, "WAIT_S", 0.15)
+    monkeypatch.setattr(dispatch, "LONGEST_WAIT_S", 0.3)
 
 
 def ask(url, requests, *, concurrency=8, timeout_s=5.0, key=KEY, model="m", note=lambda line: None):
@@ -148,7 +148,7 @@ def test_an_answer_with_an_odd_usage_is_kept_and_not_asked_again(usage):
 
 
 def test_a_server_that_never_stops_saying_429_ends_as_a_retryable_failure(monkeypatch):
-    monkeypatch.setattr(api, "RATE_LIMITED_S", 1.0)
+    monkeypatch.setattr(dispatch, "RATE_LIMITED_S", 1.0)
     with serve(choose=lambda body, number: 429) as server:
         [found] = ask(server.url, [request("hello")])
 
@@ -251,7 +251,7 @@ def test_a_server_that_comes_back_loses_no_row():
 
 
 def test_a_server_that_stays_away_ends_the_run(monkeypatch):
-    monkeypatch.setattr(api, "GONE_S", 0.5)
+    monkeypatch.setattr(dispatch, "GONE_S", 0.5)
     with serve() as server:
         answers = ApiSampler(server.url, "m", KEY, Workload(concurrency=1)).sample([request("a"), request("b"), request("c")])
         next(answers)
@@ -273,7 +273,7 @@ def test_a_single_request_with_a_bad_key_raises_too():
 
 
 def test_row_after_row_failing_ends_the_run_rather_than_burning_all_rows(monkeypatch):
-    monkeypatch.setattr(api, "ATTEMPTS", 1)
+    monkeypatch.setattr(dispatch, "ATTEMPTS", 1)
     asked = [request(f"row {number}") for number in range(500)]
     with serve(choose=lambda body, number: None if number < 5 else 500) as server, pytest.raises(SamplerError, match="none of the last 20"):
         ask(server.url, asked, concurrency=4)

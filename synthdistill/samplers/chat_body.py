@@ -1,15 +1,20 @@
-"""What an OpenAI-compatible server answers, as bytes, into a `Completion`.
+"""What an OpenAI-compatible server is asked, and what it answers, as bytes, into completions.
+
+    body("qwen3-32b", request, count=4)              # one request for four samples of a prompt
+    completions(raw, requests, "qwen3-32b", 1.2)     # as many of the four as came
 
 Servers differ: content as a text or as parts, reasoning under two names, finish reasons of their own. What cannot be read is a `BadBody`.
 """
 
 import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from synthdistill.records import Completion, Finish, Usage
-from synthdistill.samplers.base import Request
+from synthdistill.samplers.base import Request, row_seed
 
 _FINISH: dict[str | None, Finish] = {
     "stop": "stop",
@@ -53,16 +58,83 @@ class _Body(msgspec.Struct):
 _DECODER = msgspec.json.Decoder(_Body)
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """The server's own words about an error, its code, and the field of the request that it is about, where it tells."""
+
+    message: str
+    code: str | None = None
+    parameter: str | None = None
+
+
+def body(model: str, request: Request, count: int = 1, without: Collection[str] = ()) -> dict[str, Any]:
+    """The request for `count` samples of a prompt, the first of which is `request`.
+
+    `without` names fields that this server refuses; `max_tokens` is then called `max_completion_tokens`, as newer models want it.
+    """
+    sampling = request.sampling
+    found: dict[str, Any] = {
+        "model": model,
+        "messages": request.prompt.messages,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_tokens": sampling.max_tokens,
+        "seed": row_seed(request),
+        "n": count,
+    }
+    if sampling.stop:
+        found["stop"] = sampling.stop
+    if request.prompt.tools:
+        found["tools"] = request.prompt.tools
+    if "max_tokens" in without:
+        found["max_completion_tokens"] = sampling.max_tokens
+    return {name: value for name, value in found.items() if name not in without} if without else found
+
+
 def completion(raw: bytes, request: Request, model: str, latency_s: float) -> Completion:
-    """The answer in a body.
+    """The one answer in a body.
 
     Raises:
         BadBody: it is no JSON, or holds no answer.
     """
-    body = _read(raw)
-    if not body.choices:
+    return completions(raw, [request], model, latency_s)[0]
+
+
+def completions(raw: bytes, requests: Sequence[Request], model: str, latency_s: float) -> list[Completion]:
+    """The answers in a body, one for each of the first requests; a server that does not know `n` gives one.
+
+    The usage of a body is for all of its answers: the first has the input, each its share of the output by length.
+
+    Raises:
+        BadBody: it is no JSON, or holds no answer.
+    """
+    found = _read(raw)
+    if not found.choices:
         raise BadBody("the server's answer has no choices")
-    choice = body.choices[0]
+    pairs = list(zip(requests, found.choices, strict=False))
+    usages = _usages(found.usage, [_length(choice.message) for _, choice in pairs])
+    model = found.model if found.model and isinstance(found.model, str) else model
+    return [_completion(request, choice, model, usage, latency_s) for (request, choice), usage in zip(pairs, usages, strict=True)]
+
+
+def words(raw: bytes) -> Said:
+    """What a server says about an error."""
+    try:
+        said = json.loads(raw)
+    except (ValueError, RecursionError):
+        return Said(_short(raw.decode("utf-8", "replace")))
+    error = said.get("error", said) if isinstance(said, dict) else said
+    if not isinstance(error, dict):
+        return Said(_short(str(error)))
+    code, parameter = error.get("code") or error.get("type"), error.get("param")
+    return Said(
+        _short(str(error.get("message") or error.get("detail") or error)),
+        code if isinstance(code, str) else None,
+        parameter if isinstance(parameter, str) else None,
+    )
+
+
+def _completion(request: Request, choice: _Choice, model: str, usage: Usage, latency_s: float) -> Completion:
     message = choice.message
     refused = message.refusal is not None and not message.content
     return Completion(
@@ -72,30 +144,12 @@ def completion(raw: bytes, request: Request, model: str, latency_s: float) -> Co
         index=request.index,
         text=(message.refusal or "") if refused else _text(message.content),
         finish="refusal" if refused else _FINISH.get(choice.finish_reason, "error"),
-        model=body.model if body.model and isinstance(body.model, str) else model,
-        usage=Usage(
-            _tokens(body.usage, "prompt_tokens"),
-            _tokens(body.usage, "completion_tokens"),
-            _tokens(body.usage, "prompt_tokens_details", "cached_tokens"),
-        ),
+        model=model,
+        usage=usage,
         latency_s=latency_s,
         tool_calls=message.tool_calls or None,
         reasoning=message.reasoning or message.reasoning_content,
     )
-
-
-def words(raw: bytes) -> tuple[str, str | None]:
-    """The server's own words about an error, and its error code where it gives one."""
-    try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError):
-        return _short(raw.decode("utf-8", "replace")), None
-    error = body.get("error", body) if isinstance(body, dict) else body
-    if not isinstance(error, dict):
-        return _short(str(error)), None
-    said = error.get("message") or error.get("detail") or error
-    code = error.get("code") or error.get("type")
-    return _short(str(said)), code if isinstance(code, str) else None
 
 
 def _read(raw: bytes) -> _Body:
@@ -104,12 +158,28 @@ def _read(raw: bytes) -> _Body:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as first:
         if raw.lstrip().startswith(b"<"):
             raise BadBody(
-                f"the server answers with a web page; does base_url end in /v1? It begins: {_short(words(raw)[0])[:80]}"
+                f"the server answers with a web page; does base_url end in /v1? It begins: {_short(words(raw).message)[:80]}"
             ) from first
         try:
             return msgspec.convert(json.loads(raw), _Body)  # json reads lone surrogates, which a cut escape leaves
         except (ValueError, RecursionError, msgspec.ValidationError):
-            raise BadBody(f"the server's answer cannot be read ({first}): {words(raw)[0]}") from first
+            raise BadBody(f"the server's answer cannot be read ({first}): {words(raw).message}") from first
+
+
+def _usages(usage: Any, lengths: list[int]) -> list[Usage]:
+    """The usage of each answer; all together are the usage of the body."""
+    output, whole = _tokens(usage, "completion_tokens"), max(1, sum(lengths))
+    ends = [output * sum(lengths[: place + 1]) // whole if sum(lengths) else 0 for place in range(len(lengths))]
+    ends[-1] = output
+    found = [Usage(output=end - start) for start, end in zip([0, *ends], ends, strict=False)]
+    found[0] = Usage(_tokens(usage, "prompt_tokens"), found[0].output, _tokens(usage, "prompt_tokens_details", "cached_tokens"))
+    return found
+
+
+def _length(message: _Message) -> int:
+    thought = message.reasoning or message.reasoning_content or ""
+    calls = sum(len(str(call)) for call in message.tool_calls or [])
+    return len(_text(message.content)) + len(thought) + len(message.refusal or "") + calls
 
 
 def _tokens(usage: Any, *path: str) -> int:

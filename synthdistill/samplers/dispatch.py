@@ -1,0 +1,415 @@
+"""How the rows of one call to the api sampler go out: one event loop, some requests in flight, rows that wait to be asked again.
+
+    dispatch = Dispatch(service, requests)
+    try: yield from dispatch.run()
+    finally: dispatch.close()
+
+The samples of one prompt go out as one request with `n`, so that its input is paid for once; where the server does not take that, one by
+one. Retries happen here and nowhere else. What the server says about its own load (429) costs no attempt; a dropped connection, a
+time-out, a 5xx and a broken body do. The wait between attempts is exponential with full jitter (Brooker, "Exponential backoff and
+jitter", AWS 2015); Retry-After wins over it. Money is set aside before a request is sent; one that may have been answered and was not
+read counts at its worst case.
+"""
+
+import asyncio
+import heapq
+import random
+import resource
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from synthdistill.budget import Amount, Purse
+from synthdistill.errors import MissingError, SamplerError
+from synthdistill.records import Completion, Failure, encode
+from synthdistill.samplers.base import Request, Workload
+from synthdistill.samplers.chat_body import BadBody, body, completions
+from synthdistill.samplers.endpoint import CEILING, Endpoint, Sent
+from synthdistill.samplers.trouble import Streak, Trouble, refusal
+
+if TYPE_CHECKING:
+    import aiohttp
+    from yarl import URL
+
+ATTEMPTS = 6
+WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
+RATE_LIMITED_S = 3600.0
+"""How long a row is asked again that is told 429 each time."""
+GONE_S = 120.0
+"""How long a server that answered before may refuse connections, as one does that is started again."""
+TOLD_S = 30.0
+"""A server that makes everybody wait is spoken of this often."""
+FIRST_TRIES = 3
+"""Connections that are tried before a server that never answered counts as unreachable."""
+CONNECT_S = 30.0
+MOST_SAMPLES = 64
+"""Samples that one request asks for at most."""
+NOTHING = Amount()
+OPTIONAL = frozenset({"seed", "max_tokens", "temperature", "top_p"})
+"""Fields that a server may refuse and do without; what they would have decided is then the server's."""
+OVERHEAD, LEARNED_AFTER = 128, 20
+"""Tokens that a chat template may add to the bytes of the messages, until so many answers have told how many it does."""
+
+
+@dataclass(slots=True, eq=False)
+class _Ask:
+    """Samples of one prompt that are asked for together, and what happened to them so far."""
+
+    requests: list[Request]
+    size: int
+    """Bytes of messages and tools as JSON: no tokenizer makes more tokens of them."""
+    since: float
+    attempts: int = 0
+    tries: int = 0
+    timeouts: int = 0
+    at_most: Amount = NOTHING
+    """What is set aside for the attempt that is in flight."""
+
+    @property
+    def output(self) -> int:
+        """Tokens that may be written."""
+        return self.requests[0].sampling.max_tokens * len(self.requests)
+
+    @property
+    def tokens(self) -> float:
+        """Tokens as a rate limit may count them."""
+        return self.size / 4 + self.output
+
+
+@dataclass(slots=True)
+class Service:
+    """Who is asked, and what is known of them from one call to the next."""
+
+    urls: "list[URL]"
+    model: str
+    headers: dict[str, str]
+    secrets: list[str]
+    workload: Workload
+    purse: Purse
+    rpm: float | None = None
+    tpm: float | None = None
+    without: set[str] = field(default_factory=set)
+    """Fields that the server has refused."""
+    _overhead: int = OVERHEAD
+    _excess: int = 0
+    _learned: int = 0
+    _told_at: float = -TOLD_S
+
+    def endpoints(self) -> list[Endpoint]:
+        """The servers, as nobody has asked them yet."""
+        given, work = self.workload.concurrency, self.workload
+        return [
+            Endpoint(url, str(url.with_user(None)), given or CEILING, given is None, work.timeout_s, self.rpm, self.tpm)
+            for url in self.urls
+        ]
+
+    def most(self, ask: _Ask) -> Amount:
+        """The worst case of a request."""
+        return self.purse.worst(ask.size + self._overhead, ask.output)
+
+    def learn(self, ask: _Ask, input_tokens: int) -> None:
+        """How many tokens a template really adds to the bytes of the messages."""
+        self._learned += 1
+        self._excess = max(self._excess, input_tokens - ask.size)
+        self._overhead = max(self._excess, 0 if self._learned >= LEARNED_AFTER else OVERHEAD)
+
+    def tell(self, endpoint: Endpoint, trouble: Trouble) -> None:
+        """Say why nothing moves, now and then."""
+        if endpoint.reached and not trouble.counts and time.monotonic() - self._told_at >= TOLD_S:
+            self._told_at = time.monotonic()
+            self.workload.note(f"{endpoint.where} makes us wait: {trouble.message}")
+
+    def clean(self, message: str) -> str:
+        """A message without keys and passwords."""
+        for secret in self.secrets:
+            message = message.replace(secret, "***")
+        return message
+
+
+class Dispatch:
+    """One use of `sample`: its loop, its requests in flight, its answers."""
+
+    def __init__(self, service: Service, requests: Iterable[Request]) -> None:
+        self.service = service
+        self.purse = service.purse
+        self.waiting = iter(requests)
+        self.ahead: Request | None = None
+        self.endpoints = service.endpoints()
+        self.streak = Streak(self.endpoints[0].where, service.model)
+        self.loop = asyncio.new_event_loop()
+        self.session: aiohttp.ClientSession | None = None
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.pending: _Ask | None = None
+        self.again: list[tuple[float, int, _Ask]] = []
+        self.counted = 0
+        self.timer: asyncio.TimerHandle | None = None
+        self.answers: list[Completion | Failure] = []
+        self.waiter: asyncio.Future[None] | None = None
+        self.error: BaseException | None = None
+        self.over = False
+
+    def run(self) -> Iterator[Completion | Failure]:
+        """The answers as they come; then the error that ended the asking, if one did."""
+        self.loop.run_until_complete(self._open())
+        self.loop.call_soon(self._pump)
+        while not (self.over and not self.answers):
+            if not self.answers:
+                self.waiter = self.loop.create_future()
+                self.loop.run_until_complete(self.waiter)
+            answers, self.answers = self.answers, []
+            yield from answers
+        if self.error:
+            raise self.error
+
+    def close(self) -> None:
+        """Stop asking and drop what is in flight."""
+        self.over = True
+        if self.loop.is_closed():
+            return
+        try:
+            self.loop.run_until_complete(self._shut())
+        finally:
+            self.loop.close()
+
+    async def _shut(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        if self.session:
+            await self.session.close()
+        await self.loop.shutdown_default_executor()
+
+    async def _open(self) -> None:
+        import aiohttp
+
+        _allow_files(sum(endpoint.ceiling for endpoint in self.endpoints))
+        self.session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0), headers=self.service.headers, cookie_jar=aiohttp.DummyCookieJar()
+        )
+
+    def _pump(self) -> None:
+        """Send what may be sent now; see to it that this is called again when more may."""
+        try:
+            self._send_all()
+        except BaseException as error:  # of the caller's requests, or a full disk under the ledger: the caller must see it
+            self._end(error)
+        if (self.answers or self.over) and self.waiter and not self.waiter.done():
+            self.waiter.set_result(None)
+
+    def _send_all(self) -> None:
+        while not self.over:
+            now = time.monotonic()
+            ask = self.pending = self.pending or self._next(now)
+            if ask is None:
+                if self.again:
+                    self._later(self.again[0][0] - now)
+                elif not self.tasks:
+                    self._end(self._refused_to_the_end())
+                return
+            free = [endpoint for endpoint in self.endpoints if endpoint.room >= 1]
+            if not free:
+                return
+            endpoint = min(free, key=lambda each: (each.wait(ask.tokens, now), each.in_flight / each.limit))
+            if (wait := endpoint.wait(ask.tokens, now)) > 0:
+                self._later(wait)
+                return
+            ask.at_most = self.service.most(ask)
+            if not self.purse.reserve(ask.at_most):
+                if self.tasks:
+                    return
+                if len(ask.requests) == 1:
+                    self._end(None)
+                    return
+                self._split(ask, now)
+                self.pending = None
+                continue
+            self.pending = None
+            sent = endpoint.send(ask.tokens, now)
+            task = self.loop.create_task(self._attempt(ask, endpoint, sent))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+
+    def _later(self, wait_s: float) -> None:
+        if self.timer:
+            self.timer.cancel()
+        self.timer = self.loop.call_later(max(wait_s, 0.001), self._pump)
+
+    def _end(self, error: BaseException | None) -> None:
+        self.answers += self.streak.end()
+        self.error, self.over = error, True
+
+    def _next(self, now: float) -> _Ask | None:
+        """A row whose wait is over, or else the next samples that nobody was asked for."""
+        if self.again and self.again[0][0] <= now:
+            return heapq.heappop(self.again)[2]
+        first = self.ahead or next(self.waiting, None)
+        self.ahead = None
+        if first is None:
+            return None
+        group, prompt = [first], first.prompt
+        together = MOST_SAMPLES if first.sampling.temperature > 0 and "n" not in self.service.without else 1
+        while len(group) < together and (request := next(self.waiting, None)) is not None:
+            if request.prompt.id != prompt.id or request.sampling != first.sampling:
+                self.ahead = request
+                break
+            group.append(request)
+        return _Ask(group, len(encode([prompt.messages, prompt.tools])), now)
+
+    def _split(self, ask: _Ask, now: float) -> None:
+        """Ask for the samples one by one."""
+        for request in ask.requests:
+            self._ask_again(_Ask([request], ask.size, ask.since), now)
+
+    def _ask_again(self, ask: _Ask, at: float) -> None:
+        self.counted += 1
+        heapq.heappush(self.again, (at, self.counted, ask))
+
+    async def _attempt(self, ask: _Ask, endpoint: Endpoint, sent: Sent) -> None:
+        """Ask once, and see to what came of it."""
+        try:
+            ask.tries += 1
+            found = await self._post(ask, endpoint, sent)
+        except Trouble as trouble:
+            self._free(endpoint)
+            self.purse.settle(ask.at_most, ask.at_most if trouble.paid else NOTHING)
+            self._failed(ask, endpoint, sent, trouble)
+        except Exception as error:  # whatever it is, the caller must see it rather than wait for ever
+            self._end(error)
+        else:
+            self._free(endpoint)
+            self._answered(ask, endpoint, sent, found)
+        self._pump()
+
+    def _free(self, endpoint: Endpoint) -> None:
+        endpoint.in_flight -= 1
+        if (task := asyncio.current_task(self.loop)) is not None:
+            self.tasks.discard(task)
+
+    async def _post(self, ask: _Ask, endpoint: Endpoint, sent: Sent) -> list[Completion]:
+        import aiohttp
+
+        assert self.session is not None
+        patience_s = endpoint.patience_s(ask.timeouts)
+        timeout = aiohttp.ClientTimeout(total=patience_s, sock_connect=min(CONNECT_S, patience_s))
+        data = encode(body(self.service.model, ask.requests[0], len(ask.requests), self.service.without))
+        clean = self.service.clean
+        try:
+            async with self.session.post(endpoint.url, data=data, allow_redirects=False, timeout=timeout) as response:
+                endpoint.heard(sent, response.headers, time.monotonic())
+                raw = await response.read()
+        except aiohttp.ConnectionTimeoutError as error:
+            raise Trouble("unreachable", f"no connection within {CONNECT_S:g} s", counts=False) from error
+        except TimeoutError as error:
+            ask.timeouts += 1
+            raise Trouble("timeout", f"no answer within {patience_s:.3g} s (at most [run] timeout_s)", paid=True) from error
+        except aiohttp.ClientConnectorError as error:
+            raise Trouble("unreachable", clean(str(error)), counts=False) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Trouble("connection", clean(f"the connection broke: {error or type(error).__name__}"), paid=True) from error
+        if response.status != 200:
+            trouble = refusal(response.status, raw, response.headers)
+            trouble.message = clean(trouble.message)
+            raise trouble
+        try:
+            return completions(raw, ask.requests, self.service.model, round(time.monotonic() - sent.at, 4))
+        except BadBody as error:
+            raise Trouble("bad_body", clean(str(error)), paid=True) from error
+
+    def _answered(self, ask: _Ask, endpoint: Endpoint, sent: Sent, found: list[Completion]) -> None:
+        spent = sum((self.purse.amount(completion.usage) for completion in found), NOTHING)
+        self.purse.settle(ask.at_most, spent if spent.tokens else ask.at_most)
+        endpoint.answered(sent, spent.tokens or ask.tokens, time.monotonic())
+        self.service.learn(ask, found[0].usage.input)
+        self.streak.answered = True
+        self.answers += [*self.streak.end(), *found]
+        if len(found) < len(ask.requests):  # the server does not know `n`, or gives fewer
+            self.service.without.add("n")
+            self._split(replace(ask, requests=ask.requests[len(found) :]), time.monotonic())
+
+    def _failed(self, ask: _Ask, endpoint: Endpoint, sent: Sent, trouble: Trouble) -> None:
+        now = time.monotonic()
+        self.service.tell(endpoint, trouble)
+        if self._does_without(ask, trouble, now):
+            return
+        ask.attempts += trouble.counts
+        backoff = random.uniform(0.1, min(LONGEST_WAIT_S, WAIT_S * 2.0 ** min(ask.tries - 1, 16)))
+        wait = max(0.1, backoff if trouble.wait_s is None else trouble.wait_s)
+        if trouble.kind == "rate_limited":
+            endpoint.limited(sent, wait, now)
+            if wait >= RATE_LIMITED_S:
+                hint = "What was answered is kept; the same command goes on from there"
+                self._end(SamplerError(f"{endpoint.where} asks to wait for {wait:.0f} s: {trouble.message}", hint))
+                return
+            wait = 0.0 if len(self.endpoints) > 1 else wait
+        elif trouble.of_the_server:
+            endpoint.failed(now, alone=len(self.endpoints) == 1)
+            wait = max(backoff, trouble.wait_s or 0.0)  # the server's "at once" must not use up the attempts
+        if trouble.kind == "unreachable" and (error := self._gone(ask, endpoint, trouble, now)):
+            self._end(error)
+            return
+        patient = now - ask.since + wait < RATE_LIMITED_S
+        if trouble.final or ask.attempts >= ATTEMPTS or not patient:
+            self._give_up(ask, trouble)
+        else:
+            self._ask_again(ask, now + wait)
+
+    def _does_without(self, ask: _Ask, trouble: Trouble, now: float) -> bool:
+        """Whether the same can be asked otherwise: a field that this server refuses is left out from now on."""
+        if trouble.kind != "rejected":
+            return False
+        refused = trouble.parameter
+        if len(ask.requests) > 1 and (refused == "n" or "n" not in self.service.without):
+            self.service.without.add("n")  # many refuse it without saying so; one by one will show
+            self._split(ask, now)
+            return True
+        if refused not in OPTIONAL or refused in self.service.without:
+            return False
+        self.service.without.add(refused)
+        if refused != "max_tokens":
+            self.service.workload.note(f"the server refuses {refused!r}, so that it is left out: {trouble.message}")
+        self._ask_again(ask, now)
+        return True
+
+    def _give_up(self, ask: _Ask, trouble: Trouble) -> None:
+        """A refusal of the key, model or address says nothing about the row: it is asked again at the next start, as is bad luck."""
+        again = not trouble.final or (trouble.kind == "refused" and trouble.status != 403)
+        self.streak.add(
+            [Failure(row.id, row.prompt.id, row.index, trouble.kind, trouble.message, ask.tries, again) for row in ask.requests], trouble
+        )
+        if error := self.streak.storm(int(sum(endpoint.limit for endpoint in self.endpoints))):
+            self.answers += self.streak.absolved()
+            self._end(error)
+
+    def _gone(self, ask: _Ask, endpoint: Endpoint, trouble: Trouble, now: float) -> Exception | None:
+        """The error that ends the run when nobody is there, on any address."""
+        endpoint.gone_at = endpoint.gone_at or now
+        if any(each.gone_at is None for each in self.endpoints):
+            return None
+        if not any(each.reached for each in self.endpoints):
+            tried = ask.tries >= FIRST_TRIES
+            hint = "Start the server, or mend [teacher] base_url"
+            return MissingError(f"cannot reach {endpoint.where}: {trouble.message}", hint) if tried else None
+        if all(now - (each.gone_at or now) > GONE_S for each in self.endpoints):
+            hint = "Start it again; what was answered is kept, the same command goes on from there"
+            return SamplerError(f"{endpoint.where} is gone for {GONE_S:g} s: {trouble.message}", hint)
+        return None
+
+    def _refused_to_the_end(self) -> Exception | None:
+        """Where every row there was has been refused for the key, the model or the address, however few they were."""
+        trouble = self.streak.trouble
+        if trouble is None or trouble.kind != "refused" or self.streak.answered:
+            return None
+        error = self.streak.error()
+        self.answers += self.streak.absolved()
+        return error
+
+
+def _allow_files(wanted: int) -> None:
+    """A connection is an open file, of which many systems allow 1,024 unless they are asked."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + 256
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (needed if hard == resource.RLIM_INFINITY else min(needed, hard), hard))
