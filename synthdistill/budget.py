@@ -45,9 +45,10 @@ class Budget(Settings):
     tokens: int | None = how(None, gt=0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Amount:
-    """What something costs: picodollars (0 without a price) and tokens in and out."""
+    """What something costs: picodollars (0 without a price) and tokens in and out. A value: nobody changes one (freezing it would make
+    each of a row's dozen three times as dear)."""
 
     pico: int = 0
     tokens: int = 0
@@ -89,6 +90,7 @@ class Purse:
         self.price = price
         self.budget = budget
         self.limit = _limit(budget)
+        self._rates = _pico(price)
         self.earlier = spent_before(path) if path else Amount()
         """What earlier starts have spent, or had set aside when they were killed."""
         self.spent = Amount()
@@ -109,12 +111,12 @@ class Purse:
     def amount(self, usage: Usage) -> Amount:
         """What an answer cost."""
         full, cached = max(0, usage.input - usage.cached_input), min(usage.cached_input, usage.input)
-        rates = _pico(self.price)
+        rates = self._rates
         return Amount(full * rates.input + cached * rates.cached + usage.output * rates.output, usage.input + usage.output)
 
     def worst(self, input_tokens: int, output_tokens: int) -> Amount:
         """What a request can cost at most: nothing of its input cached, every token that it may write written."""
-        rates = _pico(self.price)
+        rates = self._rates
         return Amount(input_tokens * max(rates.input, rates.cached) + output_tokens * rates.output, input_tokens + output_tokens)
 
     def reserve(self, worst: Amount) -> bool:

@@ -6,7 +6,9 @@ Nothing heavy is imported up here: `--help` must cost no more than that of an em
 """
 
 import os
+import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -64,11 +66,15 @@ def generate(
     settings: Set = [],  # noqa: B006  typer copies it
     limit: Limit = None,
     dry_run: DryRun = False,
+    probe: Annotated[int, typer.Option("--probe", min=0, metavar="N", help="With --dry-run: ask N prompts first, keep their answers.")] = 0,
+    seal: Annotated[bool, typer.Option("--seal", help="Ask for nothing more: seal the answers that are there.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Prompts -> teacher completions."""
-    _stage("generate", recipe, run, settings, limit, dry_run, as_json, quiet)
+    """Prompts -> teacher completions. A budget that is used up is exit 5."""
+    if probe and not dry_run:
+        raise RecipeError(f"--probe {probe} says what the rest would cost, and then stops", "Add --dry-run")
+    _stage("generate", recipe, run, settings, limit, dry_run, as_json, quiet, seal=seal, probe=probe)
 
 
 @app.command(name="filter")
@@ -235,6 +241,7 @@ def main() -> None:
     """The program: one place that prints errors and sets the exit code."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # on cores that others use too, threads that spin cost four times the work
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         with storage():
             sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
@@ -242,7 +249,7 @@ def main() -> None:
         _complain(error)
     except (KeyboardInterrupt, SystemExit) as stop:  # typer turns the former into exit 130
         code = 130 if isinstance(stop, KeyboardInterrupt) else stop.code
-        if code == 130:
+        if code in (130, 128 + signal.SIGTERM):
             sys.stderr.write("stopped; the same command goes on from there\n")
         sys.exit(code)
     except BrokenPipeError:
@@ -285,11 +292,21 @@ def _find(folder: Path, run: str) -> "Run":
     return Run.find(folder)
 
 
-def _stage(stage: str, recipe: Path, run: str, settings: list[str], limit: int | None, dry_run: bool, as_json: bool, quiet: bool) -> None:
+def _stage(
+    stage: str,
+    recipe: Path,
+    run: str,
+    settings: list[str],
+    limit: int | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    **more: Any,
+) -> None:
     from synthdistill import console
     from synthdistill.stages.run import one
 
-    job = _job(recipe, run, settings, limit, quiet or as_json)
+    job = replace(_job(recipe, run, settings, limit, quiet or as_json), **more)
     if dry_run:
         _planned(job, [stage], as_json)
         return

@@ -8,7 +8,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,6 +25,8 @@ from synthdistill.progress import Advance, Progress, Silent
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 EVERY_S = 10.0
 """Without a terminal, a line about a step this often."""
+DRAWN_S = 0.1
+"""In one, the bar."""
 COUNTED = {"generate": "answers", "filter": "answers kept", "train": "rows", "eval": "prompts"}
 """What a stage's line counts."""
 
@@ -36,9 +38,10 @@ class Terminal:
         self._console = Console(stderr=True)
 
     @contextmanager
-    def task(self, name: str, total: int | None, done: int = 0) -> Iterator[Advance]:
+    def task(self, name: str, total: int | None, done: int = 0, told: Callable[[], str] = str) -> Iterator[Advance]:
         """A bar, or lines. Rows that were there before (`done`) do not count for the rate."""
-        with self._bar(name, total, done) if self._console.is_terminal else self._lines(name, total, done) as advance:
+        shown = self._bar if self._console.is_terminal else self._lines
+        with shown(name, total, done, told) as advance:
             yield advance
 
     def note(self, line: str) -> None:
@@ -46,7 +49,7 @@ class Terminal:
         self._console.print(plain(f"  {line}"), highlight=False)
 
     @contextmanager
-    def _bar(self, name: str, total: int | None, done: int) -> Iterator[Advance]:
+    def _bar(self, name: str, total: int | None, done: int, told: Callable[[], str]) -> Iterator[Advance]:
         columns = (
             TextColumn("{task.description:<9}"),
             BarColumn(20),
@@ -56,28 +59,33 @@ class Terminal:
         )
         with Bars(*columns, TimeRemainingColumn(compact=True), console=self._console, transient=True) as bars:
             bar = bars.add_task(name, total=total, completed=done, rate="")
-            started, count = time.monotonic(), 0
+            started, count, drawn = time.monotonic(), 0, 0.0
 
             def advance(rows: int) -> None:
-                nonlocal count
+                nonlocal count, drawn
                 count += rows
-                bars.update(bar, advance=rows, rate=f"{count / max(time.monotonic() - started, 1e-3):.0f}/s")
+                now = time.monotonic()
+                if now - drawn >= DRAWN_S:  # a thousand rows a second are not drawn one by one
+                    drawn = now
+                    bars.update(bar, completed=done + count, rate=" ".join([f"{count / max(now - started, 1e-3):.0f}/s", told()]))
 
             yield advance
+            bars.update(bar, completed=done + count)
 
     @contextmanager
-    def _lines(self, name: str, total: int | None, done: int) -> Iterator[Advance]:
-        started, told, count = time.monotonic(), time.monotonic(), 0
+    def _lines(self, name: str, total: int | None, done: int, told: Callable[[], str]) -> Iterator[Advance]:
+        started, said, count = time.monotonic(), time.monotonic(), 0
 
         def advance(rows: int) -> None:
-            nonlocal told, count
+            nonlocal said, count
             count += rows
             now = time.monotonic()
-            if now - told >= EVERY_S:
-                told = now
+            if now - said >= EVERY_S:
+                said = now
                 rate = count / (now - started)
-                left = f", {(total - done - count) / rate:.0f} s left" if total and rate else ""
-                self._console.print(f"{name}: {done + count} of {total or '?'}, {rate:.1f}/s{left}", highlight=False, soft_wrap=True)
+                left = f"{(total - done - count) / rate:.0f} s left" if total and rate else ""
+                parts = [f"{name}: {done + count} of {total or '?'}", f"{rate:.1f}/s", told(), left]
+                self._console.print(", ".join(filter(None, parts)), highlight=False, soft_wrap=True)
 
         yield advance
 

@@ -8,6 +8,7 @@
     ├── UnfinishedError          exit 1   a folder without its manifest was about to be read
     ├── SamplerError             exit 1   a model cannot answer at all (one row that fails is a `Failure`, not an error)
     ├── GateError                exit 4   the student did not pass its gate
+    ├── BudgetError              exit 5   what is left of the budget does not allow for more
     └── LockedError              exit 75  another process holds the run
 
 A message says what was given and what was expected; `hint` says what to type next.
@@ -67,6 +68,12 @@ class GateError(SynthdistillError):
     """The student was measured and did not pass the gate."""
 
     code = 4
+
+
+class BudgetError(SynthdistillError):
+    """The budget is used up; a later start goes on."""
+
+    code = 5
 
 
 class LockedError(SynthdistillError):

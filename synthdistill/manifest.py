@@ -269,10 +269,14 @@ def changed(stage: str, run: Run, changes: list[str]) -> ChangedError:
     )
 
 
+_UNBINDING = ("failures-", "prompts-", "spend")
+"""What a stage may have written without having been given anything that is worth keeping."""
+
+
 def _begun(folder: Path) -> dict[str, Any] | None:
     """What a start noted here. One that ended before it kept anything, as on a mistake in the recipe, binds nobody."""
     path = folder / "started.json"
-    kept = (file for file in path.parent.glob("[!.]*") if file != path and not file.name.startswith("failures-"))
+    kept = (file for file in path.parent.glob("[!.]*") if file != path and not file.name.startswith(_UNBINDING))
     if not path.exists() or not any(kept):
         return None
     try:

@@ -15,8 +15,9 @@ Advance = Callable[[int], None]
 class Progress(Protocol):
     """Where a stage reports: a bar, plain lines, or nothing."""
 
-    def task(self, name: str, total: int | None, done: int = 0) -> AbstractContextManager[Advance]:
-        """A long step of `total` rows, of which `done` were there before (they do not count for the rate)."""
+    def task(self, name: str, total: int | None, done: int = 0, told: Callable[[], str] = str) -> AbstractContextManager[Advance]:
+        """A long step of `total` rows, of which `done` were there before (they do not count for the rate). `told` is asked now and
+        then for what else there is to say, as money spent."""
         ...
 
     def note(self, line: str) -> None:
@@ -28,7 +29,7 @@ class Silent:
     """Reports nothing; for `--quiet`, tests and library use."""
 
     @contextmanager
-    def task(self, name: str, total: int | None, done: int = 0) -> Iterator[Advance]:
+    def task(self, name: str, total: int | None, done: int = 0, told: Callable[[], str] = str) -> Iterator[Advance]:
         yield lambda count: None
 
     def note(self, line: str) -> None:

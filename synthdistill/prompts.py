@@ -8,10 +8,13 @@ own words.
 """
 
 import hashlib
+import heapq
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, TypeGuard
 
 from pydantic import Field
@@ -19,9 +22,11 @@ from pydantic import Field
 from synthdistill.errors import RecipeError
 from synthdistill.manifest import file_hash
 from synthdistill.prompt_template import Template, template_path
-from synthdistill.records import Dropped, Message, Prompt, Split, digest
+from synthdistill.records import Dropped, Message, Prompt, Split, decode, digest, encode
 from synthdistill.settings import Settings
+from synthdistill.shards import Output, read, write
 from synthdistill.sources import Row, read_rows, source_files
+from synthdistill.spool import Spool
 from synthdistill.text import as_text, normalise, share_of
 
 _ROLES = ("system", "user", "assistant", "tool", "developer")
@@ -41,41 +46,88 @@ class Config(Settings):
     validation: float = Field(0.05, ge=0, lt=1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Loaded:
-    """What a source came to: `rows` = prompts + `beyond` + `merged` + dropped ones."""
+    """What a source came to, on disk in shards: `rows` = prompts + `beyond` + `merged` + dropped ones."""
 
-    prompts: list[Prompt]
-    """Sorted by id."""
+    folder: Path
+    outputs: list[Output]
+    """`prompts-<split>-<shard>.jsonl`, as a manifest lists them."""
+    counts: Counter[Split]
     dropped: list[Dropped]
     rows: int
     merged: int
     """Rows whose content another row had already."""
     beyond: int
     """Prompts that a limit left out."""
+    _aside: TemporaryDirectory[str] | None = None
+
+    def split(self, split: Split) -> Iterator[Prompt]:
+        """The prompts of a split, shard by shard, read as they are wanted."""
+        yield from read(self.folder, f"prompts-{split}", Prompt)
+
+    def shard(self, split: Split, number: int) -> Iterator[Prompt]:
+        """The prompts of one shard of a split."""
+        yield from read(self.folder, f"prompts-{split}", Prompt, number)
+
+    @property
+    def prompts(self) -> list[Prompt]:
+        """All of them, sorted by id, in memory."""
+        return sorted((prompt for split in _RANK for prompt in self.split(split)), key=lambda prompt: prompt.id)
 
 
-def load(config: Config, base: Path, *, limit: int | None = None) -> Loaded:
+def load(
+    config: Config,
+    base: Path,
+    *,
+    limit: int | None = None,
+    into: Path | None = None,
+    shards: int = 1,
+    twins: Mapping[str, Path] | None = None,
+) -> Loaded:
     """Read the sources of a recipe. Rows with the same content become one prompt that keeps all their ids.
 
-    `limit` keeps the first prompts by id, of each split.
+    The prompts go to sealed shards in the folder `into` (a temporary one where none is given), one shard in memory at a time. `limit`
+    keeps the first prompts by id, of each split; `twins` are as in `shards.write`.
 
     Raises:
         RecipeError: a file, a line, a template or an id is wrong.
+        StorageError: the folder cannot be written.
     """
+    aside = TemporaryDirectory(prefix="synthdistill-") if into is None else None
+    folder = into or Path(str(aside and aside.name))
     template = Template(template_path(config.template, base)) if config.template else None
-    found = _Collection(config)
-    if isinstance(config.held_out, str):
-        for row in read_rows(base / config.held_out, "[prompts] held_out", base):
-            found.add(row, template, given="held_out")
-        found.reserve()
-    for row in read_rows(base / config.source, base=base):
-        found.add(row, template)
-    prompts = sorted(found.prompts.values(), key=lambda prompt: prompt.id)
-    if not prompts:
+    with Spool(folder, "rows", shards) as rows, Spool(folder, "ids", shards) as ids:
+        found = _Collection(config, rows, ids)
+        if isinstance(config.held_out, str):
+            for row in read_rows(base / config.held_out, "[prompts] held_out", base):
+                found.add(row, template, given="held_out")
+        for row in read_rows(base / config.source, base=base):
+            found.add(row, template)
+        found.refuse_ids_with_two_contents()
+        last = _last_ids(found, limit) if limit is not None else {}
+        outputs, counts, beyond = [], Counter[Split](), 0
+        for number in range(shards):
+            merged = found.prompts(number)
+            for split in _RANK:
+                each = [prompt for prompt in merged if prompt.split == split]
+                kept = [prompt for prompt in each if limit is None or prompt.id <= last[split]]
+                outputs += write(folder, f"prompts-{split}", kept, shards=shards, twins=twins)
+                counts[split] += len(kept)
+                beyond += len(each) - len(kept)
+    if not outputs:
         raise RecipeError(f"[prompts] source: every row of {base / config.source} is empty", "Give rows with text")
-    kept = [prompt for _, each in by_split(prompts) for prompt in each[:limit]]
-    return Loaded(sorted(kept, key=lambda prompt: prompt.id), found.dropped, found.rows, found.merged, len(prompts) - len(kept))
+    return Loaded(folder, outputs, counts, found.dropped, found.rows, found.merged, beyond, aside)
+
+
+def _last_ids(found: "_Collection", limit: int) -> dict[Split, str]:
+    """The greatest id of each split that a limit lets through."""
+    first: dict[Split, list[str]] = {split: [] for split in _RANK}
+    for number in range(found.spool.bins):
+        for prompt in found.prompts(number, count=False):
+            first[prompt.split].append(prompt.id)
+        first = {split: heapq.nsmallest(limit, ids) for split, ids in first.items()}
+    return {split: max(ids, default="") for split, ids in first.items()}
 
 
 def files(config: Config, base: Path) -> dict[str, str]:
@@ -138,15 +190,16 @@ def of_text(config: Config, base: Path, text: str, *, student_template: str | No
 
 @dataclass(slots=True)
 class _Collection:
-    """Prompts by id, as rows come in."""
+    """Prompts as rows come in: on disk in bins by id, merged a bin at a time."""
 
     config: Config
-    prompts: dict[str, Prompt] = field(default_factory=dict)
+    spool: Spool
+    ids: Spool
     dropped: list[Dropped] = field(default_factory=list)
     rows: int = 0
     merged: int = 0
     reserved: set[str] = field(default_factory=set)
-    by_source_id: dict[str, str] = field(default_factory=dict)
+    """Texts and groups of the held-out file, which stay out of the other splits."""
 
     def add(self, row: Row, template: Template | None, *, given: Split | None = None) -> None:
         self.rows += 1
@@ -156,11 +209,6 @@ class _Collection:
             self.dropped.append(Dropped(source_id, "generate", "empty", [], source_ids=[source_id]))
             return
         identifier = digest(messages, tools)
-        before = self.by_source_id.setdefault(source_id, identifier)
-        if before != identifier:
-            raise RecipeError(
-                f"the id {source_id!r} stands for two different contents, the second at {row.place}", "Give each content its own id"
-            )
         group = _optional(row, self.config.group, "group")
         prompt = Prompt(
             id=identifier,
@@ -173,12 +221,37 @@ class _Collection:
             group=group,
             metadata={name: _optional(row, name, "slices") for name in self.config.slices},
         )
-        self.prompts[identifier] = self._merge(self.prompts[identifier], prompt) if identifier in self.prompts else prompt
+        if given:
+            self.reserved |= {_split_key(group, text), _split_key(None, text)}
+        self.spool.add(identifier, encode(prompt))
+        if source_id != row.place:
+            self.ids.add_text(source_id, encode((source_id, identifier, row.place)))
 
-    def reserve(self) -> None:
-        """Keep rows and groups of the held-out file out of the other splits."""
-        for prompt in self.prompts.values():
-            self.reserved |= {_split_key(prompt.group, prompt.text), _split_key(None, prompt.text)}
+    def refuse_ids_with_two_contents(self) -> None:
+        """An id of the user's stands for one content, wherever its rows are."""
+        for number in range(self.ids.bins):
+            seen: dict[str, str] = {}
+            for line in self.ids.bin(number):
+                source_id, identifier, place = decode(line, tuple[str, str, str])
+                if seen.setdefault(source_id, identifier) != identifier:
+                    raise RecipeError(
+                        f"the id {source_id!r} stands for two different contents, the second at {place}", "Give each content its own id"
+                    )
+
+    def prompts(self, number: int, *, count: bool = True) -> list[Prompt]:
+        """The prompts of a bin, sorted by id. With `count`, what was merged and dropped on the way is counted."""
+        found: dict[str, Prompt] = {}
+        for line in self.spool.bin(number):
+            new = decode(line, Prompt)
+            old = found.get(new.id)
+            if old is None:
+                found[new.id] = new
+                continue
+            found[new.id], conflict = _merge(old, new)
+            if count:
+                self.merged += conflict is None
+                self.dropped += [conflict] if conflict else []
+        return sorted(found.values(), key=lambda prompt: prompt.id)
 
     def _source_id(self, row: Row) -> str:
         column = self.config.id or ("id" if "id" in row.values else None)
@@ -200,18 +273,18 @@ class _Collection:
             return "held_out"
         return "validation" if place >= 1 - self.config.validation else "train"
 
-    def _merge(self, old: Prompt, new: Prompt) -> Prompt:
-        self.merged += 1
-        first = min(old, new, key=lambda prompt: _RANK[prompt.split])
-        known = [name for name in (old.reference, new.reference) if name is not None]
-        if len(set(known)) > 1:
-            self.dropped.append(
-                Dropped(new.source_ids[0], "generate", "reference_conflict", [], kept_instead=old.source_ids[0], source_ids=new.source_ids)
-            )
-            self.merged -= 1
-            return replace(old, split=first.split, group=first.group)
-        ids = old.source_ids if new.source_ids[0] in old.source_ids else [*old.source_ids, *new.source_ids]
-        return replace(old, source_ids=ids, split=first.split, group=first.group, reference=known[0] if known else None)
+
+def _merge(old: Prompt, new: Prompt) -> tuple[Prompt, Dropped | None]:
+    """One prompt of two rows with the same content, and the row that had to be dropped for it: one with another gold answer."""
+    first = min(old, new, key=lambda prompt: _RANK[prompt.split])
+    known = [name for name in (old.reference, new.reference) if name is not None]
+    if len(set(known)) > 1:
+        conflict = Dropped(
+            new.source_ids[0], "generate", "reference_conflict", [], kept_instead=old.source_ids[0], source_ids=new.source_ids
+        )
+        return replace(old, split=first.split, group=first.group), conflict
+    ids = old.source_ids if new.source_ids[0] in old.source_ids else [*old.source_ids, *new.source_ids]
+    return replace(old, source_ids=ids, split=first.split, group=first.group, reference=known[0] if known else None), None
 
 
 def _content(row: Row, template: Template | None) -> tuple[list[Message], list[dict[str, Any]] | None, str]:
@@ -286,9 +359,3 @@ def _column(row: Row, column: str, key: str) -> Any:
 
 def _split_key(group: str | None, text: str) -> str:
     return f"group\0{group}" if group is not None else f"text\0{normalise(text)}"
-
-
-def by_split(prompts: list[Prompt]) -> Iterator[tuple[Split, list[Prompt]]]:
-    """The prompts of each split, in order of id."""
-    for split in _RANK:
-        yield split, [prompt for prompt in prompts if prompt.split == split]

@@ -11,6 +11,7 @@ The same rows give the same bytes: a shard is chosen by hash and sorted by id. A
 import contextlib
 import hashlib
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ from synthdistill.errors import StorageError, storage
 from synthdistill.records import Record, decode, encode
 
 WINDOW_S = 0.05
-"""At most this long between two fdatasyncs of a busy journal."""
+"""A row is on the platter this long after it was appended, at most, plus the time that the disk takes."""
 
 
 class Output(BaseModel):
@@ -37,12 +38,15 @@ class Output(BaseModel):
 
 class Journal:
     """The append-only file of one process: `<stem>-<time>-<pid>.part`, so that names sort by age. Each append is one write: a kill
-    tears one line at most."""
+    tears one line at most. A thread of its own puts what was appended on the platter once a window, while the rest goes on."""
 
     def __init__(self, folder: Path, stem: str) -> None:
         self.path = folder / f"{stem}-{time.time_ns()}-{os.getpid()}.part"
         self._handle = -1
-        self._synced = 0.0
+        self._dirty = threading.Event()
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._error: OSError | None = None
 
     def append(self, record: Any) -> None:
         """Write one row.
@@ -51,33 +55,50 @@ class Journal:
             StorageError: the disk is full or the folder cannot be written.
         """
         with storage(self.path):
-            if self._handle < 0:
+            self._raise()
+            if self._thread is None:
                 self._handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+                self._thread = threading.Thread(target=self._sync, name=f"sync {self.path.name}", daemon=True)
+                self._thread.start()
             line = encode(record)
             if os.write(self._handle, line) != len(line):
                 raise StorageError(f"cannot write {self.path}: the disk is full", "Free some space; the same command goes on from there")
-            if time.monotonic() - self._synced > WINDOW_S:
-                self.sync()
-
-    def sync(self) -> None:
-        """Ask the system to put on the platter what was appended."""
-        if self._handle >= 0:
-            os.fdatasync(self._handle)
-            self._synced = time.monotonic()
+            self._dirty.set()
 
     def close(self) -> None:
         """Sync and let go of the file."""
-        if self._handle >= 0:
-            with storage(self.path):
-                self.sync()
-            os.close(self._handle)
-            self._handle = -1
+        if self._thread is None:
+            return
+        self._closing.set()
+        self._dirty.set()
+        self._thread.join()
+        self._thread = None
+        with storage(self.path):
+            self._raise()
 
     def __enter__(self) -> "Journal":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _sync(self) -> None:
+        """Group commit: one fdatasync for all rows of a window."""
+        try:
+            while not self._closing.is_set():
+                self._dirty.wait()
+                self._dirty.clear()
+                os.fdatasync(self._handle)
+                self._closing.wait(WINDOW_S)
+            os.fdatasync(self._handle)
+        except OSError as error:
+            self._error = error
+        finally:
+            os.close(self._handle)
+
+    def _raise(self) -> None:
+        if self._error:
+            raise self._error
 
 
 def journals(folder: Path, stem: str) -> list[Path]:
@@ -92,11 +113,16 @@ def replay(folder: Path, stem: str, kind: type[Record]) -> Iterator[Record]:
         StorageError: a line that is whole cannot be read: the file was changed by something else.
     """
     for path in journals(folder, stem):
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if not line.endswith(b"\n"):
-                    break
-                yield _row(line, kind, path, number)
+        for number, line in enumerate(whole_lines(path), 1):
+            yield _row(line, kind, path, number)
+
+
+def whole_lines(path: Path) -> Iterator[bytes]:
+    """The lines of a journal, without the torn last one of a killed process."""
+    with path.open("rb") as lines:
+        for line in lines:
+            if line.endswith(b"\n"):
+                yield line
 
 
 def write(
@@ -138,9 +164,10 @@ def seal(path: Path, data: bytes, *, rows: int, twins: Mapping[str, Path] | None
     return Output(file=path.name, rows=rows, bytes=len(data), sha256=sha256)
 
 
-def read(folder: Path, stem: str, kind: type[Record]) -> Iterator[Record]:
-    """The rows of the sealed shards of a stem, shard by shard. Callers ask `manifest.sealed` first whether the stage has ended."""
-    for path in sorted(folder.glob(f"{stem}-*.jsonl")):
+def read(folder: Path, stem: str, kind: type[Record], shard: int | None = None) -> Iterator[Record]:
+    """The rows of the sealed shards of a stem, one by one, or of one shard. Callers ask `manifest.sealed` first whether the stage has
+    ended."""
+    for path in sorted(folder.glob(f"{stem}-{'*' if shard is None else f'{shard:05d}'}.jsonl")):
         with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 yield _row(line, kind, path, number)
@@ -177,6 +204,7 @@ def _row(line: bytes, kind: type[Record], path: Path, number: int) -> Record:
     try:
         return decode(line, kind)
     except msgspec.DecodeError as error:
+        name = kind.__name__.lstrip("_")  # a part of a record is called as the whole
         raise StorageError(
-            f"{path} line {number} is no {kind.__name__}: {error}", "The file was changed; restore it, or start again with --run NEW"
+            f"{path} line {number} is no {name}: {error}", "The file was changed; restore it, or start again with --run NEW"
         ) from error

@@ -74,6 +74,7 @@ def asked(monkeypatch):
     sample = ScriptedSampler.sample
 
     def watched(self, requests):
+        requests = list(requests)
         found.extend(request.id for request in requests)
         return sample(self, requests)
 
@@ -97,7 +98,8 @@ def test_every_training_prompt_has_its_samples_and_every_other_prompt_one_answer
 def test_the_samples_of_a_prompt_are_drawn_with_different_seeds(bench):
     (prompt,) = prompts.load(bench.prompts, bench.folder, limit=1).prompts[:1]
     identity = generate.identify(bench.settings()["teacher"], bench.folder)
-    requests = generate.requests_for([replace(prompt, split="train")], identity, SAMPLED, Sampling())
+    wanted = generate.Wanted(prompts.load(bench.prompts, bench.folder), identity, SAMPLED, Sampling())
+    requests = list(wanted.of(replace(prompt, split="train")))
 
     assert len({row_seed(request) for request in requests}) == 3
     assert {row_seed(request) for request in requests} == {row_seed(request) for request in requests}
@@ -494,7 +496,8 @@ def test_an_answer_that_is_taken_over_belongs_to_the_rows_as_they_are_now(bench)
 
 
 def plan(bench, **given):
-    return generate.plan(given.pop("config", Config()), **bench.settings(**given), place=bench.place(given.pop("run", "main")))
+    where = {"place": bench.place(given.pop("run", "main")), "workload": Workload(), "count_shards": 4, "progress": Silent()}
+    return generate.plan(given.pop("config", Config()), **bench.settings(**given), **where)
 
 
 def test_a_plan_counts_what_is_wanted_and_writes_and_asks_nothing(bench, asked):
@@ -517,8 +520,8 @@ def test_a_plan_knows_the_answers_that_are_there(bench, killed_after):
 def test_a_plan_names_a_price_only_where_there_is_one(bench):
     teacher = ApiModel(kind="api", model="m", price=Price(input=1.0, output=2.0))
 
-    assert plan(bench)["usd_at_most"] is None
-    assert plan(bench, teacher=teacher)["usd_at_most"] == pytest.approx((40 * 512 * 2.0) / 1e6, rel=0.1)
+    assert plan(bench)["usd"] is None
+    assert plan(bench, teacher=teacher)["usd"]["at_most"] == pytest.approx((40 * 512 * 2.0 + 40 * 200 * 1.0) / 1e6, rel=0.1)
 
 
 def test_usage_and_cost_are_in_the_manifest(bench):

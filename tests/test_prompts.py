@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from test_sources import as_csv, as_parquet
 
 from synthdistill.errors import RecipeError
-from synthdistill.prompts import Config, by_split, files, load, messages_for, of_text
+from synthdistill.prompts import Config, files, load, messages_for, of_text
 
 RANK = {"held_out": 0, "validation": 1, "train": 2}
 TEMPLATE = "--- system ---\nBe brief.\n--- user ---\n{{ text }}\n"
@@ -214,7 +214,7 @@ ROWS = texts(400)
 
 
 def test_the_shares_are_about_what_was_asked_for(tmp_path):
-    sizes = {split: len(found) for split, found in by_split(loaded(tmp_path, ROWS, held_out=0.25, validation=0.25).prompts)}
+    sizes = loaded(tmp_path, ROWS, held_out=0.25, validation=0.25).counts
 
     assert sum(sizes.values()) == 400
     assert 60 < sizes["held_out"] < 140

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from synthdistill.evaluation import metrics
 from synthdistill.evaluation.statistics import BASE, STUDENT, TEACHER, Estimate, Paired, bootstrap
 from synthdistill.records import Comparison, Interval, Prompt
@@ -49,6 +47,8 @@ def compare(rows: Sequence[Row], names: Sequence[str], *, seed: int = 0) -> dict
 
     A slice is resampled by itself: its clusters are those that have a row in it.
     """
+    import numpy as np
+
     columns = _columns(rows, names)
     values_NMS = np.array(
         [[[np.nan if (value := system.get(name)) is None else value for system in row.scores] for name in columns] for row in rows],

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
-import numpy as np
 
 from synthdistill.evaluation import cost, metrics, speed
 from synthdistill.evaluation.comparison import ALL, SYSTEMS, Row, as_dict, compare, comparisons, rounded
@@ -56,6 +55,8 @@ def mean_tokens(answers: Mapping[str, Completion | Failure], prompt_ids: Sequenc
 
 def self_agreement(pairs: Sequence[tuple[str | None, str | None]], clusters: Sequence[str]) -> dict[str, Any]:
     """The teacher with itself: the share of prompts whose second answer equals the first, with an interval."""
+    import numpy as np
+
     scores = [metrics.agreement(metrics.Case(second, teacher=first))[0].value for first, second in pairs]
     values = [[[float("nan") if score is None else score, 1.0]] for score in scores]
     paired = bootstrap(np.array(values, dtype=np.float64).reshape(len(values), 1, 2), clusters)[0]

@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 Ask = Callable[[], int]
 """Asks a model for a fixed piece of work and gives the number of tokens that it generated."""
 
@@ -51,12 +49,16 @@ def each(asks: Sequence[Ask]) -> list[float]:
 
 def median(rates: Sequence[float]) -> float | None:
     """The middle rate; None where nothing was generated."""
+    import numpy as np
+
     middle = float(np.median(rates)) if rates else 0.0
     return round(middle, 1) if middle > 0 else None
 
 
 def percentiles_ms(seconds: Sequence[float]) -> dict[str, float | None]:
     """p50 and p95 in milliseconds of latencies in seconds; None each without any."""
+    import numpy as np
+
     known = [value for value in seconds if value > 0]
     if not known:
         return {"p50": None, "p95": None}

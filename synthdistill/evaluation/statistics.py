@@ -14,21 +14,25 @@ the interval is what no difference among C clusters leaves open: a share of diff
 1 - 0.025^(1/C) (Clopper and Pearson 1934, for 0 of C).
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from synthdistill.records import Interval
+
+if TYPE_CHECKING:  # numpy takes longer to import than `generate` takes to start
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
 
 STUDENT, TEACHER, BASE = 0, 1, 2
 RESAMPLES = 2000
 _CELLS = 2_000_000
 _TAIL = 0.025
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,8 @@ class Paired:
 
     def gap(self, one: int, other: int) -> Estimate:
         """Mean score of one system minus that of another."""
+        import numpy as np
+
         if not self.n:
             return Estimate(None, None, "no row could be scored")
         value = float(self.means_S[one] - self.means_S[other])
@@ -71,6 +77,8 @@ class Paired:
 
     def ratio(self, one: int, other: int, *, whole: bool = False) -> Estimate:
         """Mean score of one system over that of another: retention, for student and teacher. `whole`: the other is 1 by definition."""
+        import numpy as np
+
         if not self.n:
             return Estimate(None, None, "no row could be scored")
         if self.means_S[other] <= 0:
@@ -92,6 +100,8 @@ class Paired:
 
     def recovered(self) -> Estimate:
         """(student - base) / (teacher - base): how much of what the teacher has over the base went to the student."""
+        import numpy as np
+
         if not self.n:
             return Estimate(None, None, "no row could be scored")
         ahead = self.gap(TEACHER, BASE)
@@ -118,6 +128,8 @@ def bootstrap(values_NMS: Floats, clusters: Sequence[Any], *, resamples: int = R
 
     A row counts for a metric where all systems are scored on it.
     """
+    import numpy as np
+
     rows, metrics, systems = values_NMS.shape
     if not rows:
         empty = np.zeros((0, systems))
@@ -149,6 +161,8 @@ def _paired(metric: int, sums_CK: Floats, totals_RK: Floats, rows: int, metrics:
 
 def _resampled(sums_CK: Floats, resamples: int, seed: int) -> Floats:
     """Column sums over clusters drawn with replacement, [R, K]; in pieces, so that memory does not grow with C * R."""
+    import numpy as np
+
     draw = np.random.default_rng(seed)
     clusters = len(sums_CK)
     step = max(1, _CELLS // clusters)
@@ -162,6 +176,8 @@ def _resampled(sums_CK: Floats, resamples: int, seed: int) -> Floats:
 
 
 def _interval(values_R: Floats, clusters: int) -> Interval:
+    import numpy as np
+
     wide = _t_quantile(clusters - 1) * (clusters / (clusters - 1)) ** 0.5
     tail = NormalDist().cdf(-wide)
     low, high = np.quantile(values_R, [tail, 1 - tail])

@@ -58,7 +58,7 @@ def open_sampler(model: Model, base: Path, workload: Workload) -> Sampler:
         case ApiModel():
             from synthdistill.samplers.api import ApiSampler
 
-            return ApiSampler(model.base_url, model.model, api_key(model), workload)
+            return ApiSampler(model.base_url, model.model, api_key(model), workload, model.rpm, model.tpm)
         case ScriptedModel():
             from synthdistill.samplers.scripted import ScriptedSampler
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Literal, Protocol, Self
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from synthdistill.budget import Price, Purse
 from synthdistill.records import Completion, Failure, Prompt, digest
@@ -29,6 +29,12 @@ class Sampling(Settings):
     max_tokens: int = Field(512, ge=1, le=1_000_000)
     stop: list[Annotated[str, Field(min_length=1)]] | None = None
     seed: int = Field(0, ge=0, lt=2**63)
+    _what: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    def what(self) -> dict[str, Any]:
+        if not self._what:  # it is asked for with each row
+            self._what.update(super().what())
+        return self._what
 
 
 class Terms(Settings):
@@ -51,9 +57,14 @@ class ApiModel(_Model):
 
     kind: Literal["api"]
     model: str = Field(min_length=1)
-    base_url: str = how("http://localhost:8000/v1")
+    base_url: str | Annotated[list[str], Field(min_length=1)] = how("http://localhost:8000/v1")
+    """Several addresses of the same model share the load; one that is dead is left out and tried again later."""
     api_key_env: str | None = how(None, min_length=1)
     revision: str | None = None
+    rpm: float | None = how(None, gt=0)
+    """Requests a minute that each address may be asked at most; what its headers allow is obeyed without."""
+    tpm: float | None = how(None, gt=0)
+    """Tokens a minute, in and out."""
 
 
 class TransformersModel(_Model):

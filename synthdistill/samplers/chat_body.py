@@ -112,7 +112,7 @@ def completions(raw: bytes, requests: Sequence[Request], model: str, latency_s: 
     if not found.choices:
         raise BadBody("the server's answer has no choices")
     pairs = list(zip(requests, found.choices, strict=False))
-    usages = _usages(found.usage, [_length(choice.message) for _, choice in pairs])
+    usages = _usages(found.usage, [_length(choice.message) for _, choice in pairs] if len(pairs) > 1 else [1])
     model = found.model if found.model and isinstance(found.model, str) else model
     return [_completion(request, choice, model, usage, latency_s) for (request, choice), usage in zip(pairs, usages, strict=True)]
 
@@ -169,6 +169,8 @@ def _read(raw: bytes) -> _Body:
 def _usages(usage: Any, lengths: list[int]) -> list[Usage]:
     """The usage of each answer; all together are the usage of the body."""
     output, whole = _tokens(usage, "completion_tokens"), max(1, sum(lengths))
+    if len(lengths) == 1:
+        return [Usage(_tokens(usage, "prompt_tokens"), output, _tokens(usage, "prompt_tokens_details", "cached_tokens"))]
     ends = [output * sum(lengths[: place + 1]) // whole if sum(lengths) else 0 for place in range(len(lengths))]
     ends[-1] = output
     found = [Usage(output=end - start) for start, end in zip([0, *ends], ends, strict=False)]

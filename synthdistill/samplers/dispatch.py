@@ -208,11 +208,10 @@ class Dispatch:
                 elif not self.tasks:
                     self._end(self._refused_to_the_end())
                 return
-            free = [endpoint for endpoint in self.endpoints if endpoint.room >= 1]
-            if not free:
+            endpoint, wait = self._endpoint(ask.tokens, now)
+            if endpoint is None:
                 return
-            endpoint = min(free, key=lambda each: (each.wait(ask.tokens, now), each.in_flight / each.limit))
-            if (wait := endpoint.wait(ask.tokens, now)) > 0:
+            if wait > 0:
                 self._later(wait)
                 return
             ask.at_most = self.service.most(ask)
@@ -230,6 +229,16 @@ class Dispatch:
             task = self.loop.create_task(self._attempt(ask, endpoint, sent))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
+
+    def _endpoint(self, tokens: float, now: float) -> tuple[Endpoint | None, float]:
+        """Of the servers that may have another request in flight the one that may be asked first, and when: the least busy of equals."""
+        best, found = (float("inf"), 0.0), None
+        for endpoint in self.endpoints:
+            if endpoint.room >= 1:
+                order = (endpoint.wait(tokens, now), endpoint.in_flight / endpoint.limit)
+                if found is None or order < best:
+                    best, found = order, endpoint
+        return found, best[0]
 
     def _later(self, wait_s: float) -> None:
         if self.timer:

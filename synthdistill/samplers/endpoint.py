@@ -103,17 +103,23 @@ class Endpoint:
 
     def wait(self, tokens: float, now: float) -> float:
         """Seconds until a request of so many tokens may be sent, for all but the number in flight."""
-        waits = [meter.wait(1, now) for meter in self._requests] + [meter.wait(tokens, now) for meter in self._tokens]
-        return max(self.not_before - now, self.out_until - now, *waits, 0.0)
+        wait = max(self.not_before - now, self.out_until - now, 0.0)
+        for meter in self._requests:
+            wait = max(wait, meter.wait(1, now))
+        for meter in self._tokens:
+            wait = max(wait, meter.wait(tokens, now))
+        return wait
 
     def send(self, tokens: float, now: float) -> Sent:
         """A request goes out."""
         self.in_flight += 1
         if not self._round.since:
             self._round.since = now
-        requests = [meter.take(1, now) for meter in self._requests]
-        counted = [meter.take(tokens, now) for meter in self._tokens]
-        return Sent(now, requests[0], counted[0], tokens)
+        for meter in self._requests[1:]:
+            meter.take(1, now)
+        for meter in self._tokens[1:]:
+            meter.take(tokens, now)
+        return Sent(now, self._requests[0].take(1, now), self._tokens[0].take(tokens, now), tokens)
 
     def heard(self, sent: Sent, headers: Mapping[str, str], now: float) -> None:
         """It said something, whatever it was."""

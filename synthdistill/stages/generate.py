@@ -3,41 +3,44 @@
     synthdistill generate recipe.toml
 
 1. config: what decides the answers; a run that was started otherwise is refused.
-2. read: the prompts; the answers that journals, sealed shards and earlier runs hold already.
-3. work: ask for what is missing, each answer in the journal as it arrives.
-4. write: shards sorted by id, then the manifest. Held-out and validation prompts are asked once, with `[eval] sampling`.
+2. read: the prompts, to shards on disk; the answers that journals, sealed shards and earlier runs hold already.
+3. work: ask for what is missing, each answer in the journal as it arrives, until the budget is used up.
+4. write: shards sorted by id, then the manifest. Held-out and validation prompts are asked once, with `[eval] sampling`, and first.
 
-Each split has shards of its own (`completions-held_out-*`), so that a stage that must not see held-out answers never opens them.
+Each split has shards of its own (`completions-held_out-*`), so that a stage that must not see held-out answers never opens them. One
+shard at a time is in memory: a job of ten million rows takes no more than one of ten thousand, but for 16 bytes of id each.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import Field
 
 from synthdistill import prompts as prompts_room
 from synthdistill import shards
-from synthdistill.errors import RecipeError, StorageError, SynthdistillError
+from synthdistill.budget import Budget, Purse
+from synthdistill.errors import BudgetError, RecipeError, SynthdistillError
 from synthdistill.evaluation import cost
-from synthdistill.manifest import Counts, Manifest, ModelUsed, Opening, load, open_stage
-from synthdistill.progress import Advance, Progress, Silent
+from synthdistill.manifest import Counts, Manifest, ModelUsed, open_stage
+from synthdistill.progress import Progress
 from synthdistill.prompts import Loaded
-from synthdistill.records import Completion, Failure, Prompt, Split, encode
+from synthdistill.records import Completion, Prompt, Split
 from synthdistill.runs import Run
 from synthdistill.samplers import identify, open_sampler
-from synthdistill.samplers.base import Identity, Model, Request, Sampler, Sampling, Workload, completion_id
+from synthdistill.samplers.base import ApiModel, Identity, Model, Request, Sampler, Sampling, Workload, completion_id
+from synthdistill.samplers.metered import Metered
 from synthdistill.settings import Settings, how
+from synthdistill.stages.answers import ASKED, STAGE, STORM, Answers, Sealed, earlier, twins
+from synthdistill.stages.forecast import forecast
+from synthdistill.stages.spend import Spend
 
-STAGE = "generate"
-STORM = 20
-"""Final failures from which it is not the rows that are at fault, where `max_failed` does not allow for more."""
-TAKEN = "taken"
-"""The stem of the journal of answers that were taken over."""
-SPLITS: tuple[Split, ...] = get_args(Split)
+LEDGER = "spend.jsonl"
+ORDER: tuple[Split, ...] = ("held_out", "validation", "train")
+"""Without answers to held-out prompts there is nothing to judge a student on, so that a budget goes to them first."""
 
 
 class Config(Settings):
@@ -45,32 +48,40 @@ class Config(Settings):
 
     samples: int = Field(1, ge=1, le=10_000)
     sampling: Sampling = Sampling()
+    budget: Budget | None = how(None)
     max_failed: float = how(0.01, ge=0, le=1)
 
 
-@dataclass(slots=True)
-class _Answers:
-    """What is known so far: completions by id, and failures by id until an answer comes."""
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Every answer that is wanted, made as it is looked at: `samples` of each training prompt, one of every other."""
 
-    completions: dict[str, Completion] = field(default_factory=dict)
-    failures: dict[str, Failure] = field(default_factory=dict)
-    taken: set[str] = field(default_factory=set)
-    """Completions that an earlier run asked, and paid, for."""
+    loaded: Loaded
+    identity: Identity
+    config: Config
+    held_out: Sampling
 
-    def add(self, answer: Completion | Failure) -> None:
-        if isinstance(answer, Completion):
-            self.completions.setdefault(answer.id, answer)
-            self.failures.pop(answer.id, None)
-        elif answer.id not in self.completions:
-            self.failures[answer.id] = answer
+    def requests(self, splits: Iterable[Split] = ORDER) -> Iterator[Request]:
+        """One request an answer; the samples of a prompt follow each other."""
+        for split in splits:
+            for prompt in self.loaded.split(split):
+                yield from self.of(prompt)
 
-    def missing(self, requests: Iterable[Request]) -> list[Request]:
-        """Neither answered nor failed for good."""
-        return [
-            request
-            for request in requests
-            if request.id not in self.completions and (request.id not in self.failures or self.failures[request.id].retryable)
-        ]
+    def of(self, prompt: Prompt) -> Iterator[Request]:
+        """The requests of one prompt."""
+        sampling = self.config.sampling if prompt.split == "train" else self.held_out
+        for index in range(self.samples[prompt.split]):
+            yield Request(completion_id(prompt, self.identity, sampling, index), prompt, index, sampling)
+
+    @property
+    def samples(self) -> dict[Split, int]:
+        """How many answers a prompt of each split has."""
+        return {split: self.config.samples if split == "train" else 1 for split in ORDER}
+
+    @property
+    def count(self) -> int:
+        """How many answers that makes."""
+        return sum(self.loaded.counts[split] * samples for split, samples in self.samples.items())
 
 
 def what(
@@ -103,51 +114,55 @@ def run(
     count_shards: int,
     progress: Progress,
     limit: int | None = None,
+    seal: bool = False,
 ) -> Manifest:
-    """Ask the teacher for every answer that is not on disk.
+    """Ask the teacher for every answer that is not on disk. With `seal`, ask for none and seal what is there.
 
     Raises:
         RecipeError, MissingError, ChangedError, StorageError, SamplerError: as their docstrings say.
+        BudgetError: what is left of the budget does not allow for another request; nothing is sealed.
         SynthdistillError: more than `max_failed` of the answers failed for good, or some for a passing reason, which the next start
             asks for again; nothing is sealed.
     """
     folder = place.stage(STAGE)
     decides = what(config, prompts=prompts, teacher=teacher, held_out=held_out, base=place.base, limit=limit)
+    _refuse_budget_without_price(config, teacher)
     opening = open_stage(folder, STAGE, decides, inputs={}, run=place, shards=count_shards)
     if opening.sealed:
-        _clear(folder)  # a kill may have come between the manifest and this
+        Answers(folder).clear()  # a kill may have come between the manifest and this
         return opening.sealed
 
-    loaded = _load(prompts, place, limit)
-    if not any(prompt.split == "held_out" for prompt in loaded.prompts):
+    for left in folder.glob("prompts-*.jsonl"):  # of a start that bound nobody, under another recipe
+        left.unlink()
+    loaded = _loaded(prompts, place, limit, into=folder, count=opening.shards)
+    if not loaded.counts["held_out"]:
         progress.note("generate: no prompt is held out, so that eval will have none to judge the student on ([prompts] held_out)")
     identity = identify(teacher, place.base)
-    wanted = requests_for(loaded.prompts, identity, config, held_out)
-    answers = _known(folder, wanted)
-    _take_over(answers, wanted, place, progress)
-    missing = answers.missing(wanted)
+    wanted = Wanted(loaded, identity, config, held_out)
+    answers = Answers.recall(folder)
+    answers.forget_strangers(wanted.requests())
+    answers.take_over(wanted.requests(), place, progress.note, _checked)
 
-    if missing:
-        with (
-            open_sampler(teacher, place.base, workload) as sampler,
-            progress.task(STAGE, total=len(wanted), done=len(wanted) - len(missing)) as advance,
-        ):
-            most = max(STORM, int(config.max_failed * len(wanted)))
-            for _ in range(2):  # the second time what failed for a passing reason
-                _ask(sampler, answers.missing(wanted), folder, answers, advance, most)
-    _refuse_failures(config, wanted, answers, place)
+    with _purse(folder, teacher, config) as purse:
+        spend = Spend(purse, wanted.count, answers.count)
+        if not seal and any(answers.missing(wanted.requests())):
+            _ask(answers, wanted, spend, config, teacher, place, workload, progress)
+    if not seal:
+        _refuse_holes(config, wanted, answers, spend, place)
 
-    outputs = _write(loaded, wanted, answers, opening, place)
-    usage = _usage(answers, wanted)
+    sealed = answers.seal(loaded, wanted.samples, opening.shards, twins(place))
+    if seal and not sealed.written:
+        raise RecipeError("there is no answer to seal", f"Ask for some: {place.command(STAGE)}")
     manifest = opening.seal(
-        outputs=outputs,
-        counts=_counts(loaded, wanted, answers),
+        outputs=[*loaded.outputs, *shards.write(folder, "dropped", loaded.dropped, shards=1, key="completion_id"), *sealed.outputs],
+        counts=_counts(wanted, answers, sealed),
         files=decides["files"],
         models={"teacher": ModelUsed(id=identity.id, revision=identity.revision)},
-        usage=usage,
-        cost_usd=cost.bill(usage, teacher.price.model_dump() if teacher.price else None),
+        usage={kind: sealed.usage[kind] for kind in ("input", "output", "cached_input")},
+        cost_usd=cost.bill(dict(sealed.usage), teacher.price.model_dump() if teacher.price else None),
+        results={"spend": spend.figures(answers.count)},
     )
-    _clear(folder)
+    answers.clear()
     return manifest
 
 
@@ -158,192 +173,162 @@ def plan(
     teacher: Model,
     held_out: Sampling,
     place: Run,
+    workload: Workload,
+    count_shards: int,
+    progress: Progress,
     limit: int | None = None,
+    probe: int = 0,
 ) -> dict[str, Any]:
-    """What `run` would do: requests, those answered already, tokens at most, dollars at most. Asks nobody, writes nothing."""
-    loaded = _load(prompts, place, limit)
-    wanted = requests_for(loaded.prompts, identify(teacher, place.base), config, held_out)
-    answers = _known(place.stage(STAGE), wanted)
-    for completion in _earlier(place, Silent()):
-        answers.add(completion)
-    missing = answers.missing(wanted)
-    characters = sum(len(str(message.get("content") or "")) for request in missing for message in request.prompt.messages)
-    usage = {"input": characters // 4, "output": sum(request.sampling.max_tokens for request in missing)}
+    """What `run` would do: requests, those answered already, tokens, dollars and time, with what is known of them.
+
+    Asks nobody and writes nothing; with `probe`, that many prompts are asked first, and their answers kept for the run.
+
+    Raises:
+        SynthdistillError: any of its kinds, as `run`.
+    """
+    folder = place.stage(STAGE)
+    identity = identify(teacher, place.base)
+    loaded = _loaded(prompts, place, limit)
+    wanted = Wanted(loaded, identity, config, held_out)
+    answers = Answers.recall(folder)
+    answers.forget_strangers(wanted.requests())
+    if probe:
+        decides = what(config, prompts=prompts, teacher=teacher, held_out=held_out, base=place.base, limit=limit)
+        open_stage(folder, STAGE, decides, inputs={}, run=place, shards=count_shards)
+        answers.take_over(wanted.requests(), place, progress.note, _checked)
+        with _purse(folder, teacher, config) as purse:
+            few = list(islice(_first_prompts(answers.missing(wanted.requests(("train",))), probe), probe * config.samples))
+            _answer(answers, lambda: iter(few), len(few), Spend(purse, len(few), 0), teacher, place, workload, progress, STORM)
+    known = {bytes.fromhex(row.id) for row in earlier(place, lambda line: None)}
+    missing = [request for request in answers.missing(wanted.requests()) if bytes.fromhex(request.id) not in known]
+    seen = list(shards.replay(folder, ASKED, Completion)) if folder.is_dir() else []
     return {
-        "prompts": {split: len(found) for split, found in prompts_room.by_split(loaded.prompts)},
+        "prompts": {split: loaded.counts[split] for split in ORDER},
         "dropped": dict(Counter(row.reason for row in loaded.dropped)),
-        "requests": len(wanted),
-        "answered": len(wanted) - len(missing),
+        "requests": wanted.count,
+        "answered": wanted.count - len(missing),
         "to_ask": len(missing),
-        "input_tokens_estimated": usage["input"],
-        "output_tokens_at_most": usage["output"],
-        "usd_at_most": cost.bill(usage, teacher.price.model_dump() if teacher.price else None),
+        **forecast(missing, teacher, place.base, workload, seen),
     }
 
 
-def requests_for(prompts: list[Prompt], identity: Identity, config: Config, held_out: Sampling) -> list[Request]:
-    """Every answer that is wanted: `samples` of each training prompt, one greedy-or-as-`[eval]`-says of every other."""
-    found = []
-    for prompt in prompts:
-        sampling, samples = (config.sampling, config.samples) if prompt.split == "train" else (held_out, 1)
-        found += [Request(completion_id(prompt, identity, sampling, index), prompt, index, sampling) for index in range(samples)]
-    return found
-
-
-def _load(prompts: prompts_room.Config, place: Run, limit: int | None) -> Loaded:
+def _loaded(prompts: prompts_room.Config, place: Run, limit: int | None, into: Path | None = None, count: int = 1) -> Loaded:
     """The prompts, before anybody is paid: with none to train on there would be no student."""
-    loaded = prompts_room.load(prompts, place.base, limit=limit)
-    if not any(prompt.split == "train" for prompt in loaded.prompts):
+    loaded = prompts_room.load(prompts, place.base, limit=limit, into=into, shards=count, twins=twins(place) if into else None)
+    if not loaded.counts["train"]:
         shares = f"held_out = {prompts.held_out}, validation = {prompts.validation:g}"
         raise RecipeError(
-            f"none of {len(loaded.prompts)} prompts is left for training: {shares}",
+            f"none of {loaded.counts.total()} prompts is left for training: {shares}",
             "Lower them, or give more rows (a group goes to one split as a whole)",
         )
     return loaded
 
 
-def _known(folder: Path, wanted: list[Request]) -> _Answers:
-    """What sealed shards and journals hold. Failures of a start that bound nobody, under another recipe, do not count."""
-    answers, ids = _Answers(), {request.id for request in wanted}
-    if not folder.is_dir():
-        return answers
-    for completion in shards.replay(folder, "completions", Completion):
-        answers.add(completion)
-    for completion in shards.replay(folder, TAKEN, Completion):
-        answers.add(completion)
-        answers.taken.add(completion.id)
-    for failure in shards.replay(folder, "failures", Failure):
-        if failure.id in ids:
-            answers.add(failure)
-    for completion in shards.read(folder, "completions", Completion):
-        answers.add(completion)
-    return answers
+def _purse(folder: Path, teacher: Model, config: Config) -> Purse:
+    """What may be spent. A ledger is kept where there is a bill or a budget."""
+    kept = isinstance(teacher, ApiModel) or config.budget is not None
+    return Purse(folder / LEDGER if kept else None, teacher.price, config.budget)
 
 
-def _earlier(place: Run, progress: Progress) -> Iterator[Completion]:
-    """What the other runs of this recipe hold. One that is damaged ends there, and the run goes on without the rest of it."""
-    for run_folder in place.siblings():
-        folder = run_folder / STAGE
-        try:
-            yield from shards.read(folder, "completions", Completion)
-            yield from shards.replay(folder, "completions", Completion)
-            yield from shards.replay(folder, TAKEN, Completion)
-        except StorageError as error:
-            progress.note(f"answers of run {run_folder.name} are passed over: {error.message}")
+def _refuse_budget_without_price(config: Config, teacher: Model) -> None:
+    if config.budget and config.budget.usd is not None and teacher.price is None:
+        raise RecipeError(
+            f"[generate] budget = {{ usd = {config.budget.usd:g} }} needs to know what a token costs",
+            "Add [teacher] price = { input = ..., output = ... } in dollars per million tokens, or give a budget in tokens",
+        )
 
 
-def _take_over(answers: _Answers, wanted: list[Request], place: Run, progress: Progress) -> None:
-    """Use what an earlier run of this recipe holds instead of asking for it. A journal of its own remembers that it was paid for there."""
-    open_ids = {request.id for request in answers.missing(wanted)}
-    with shards.Journal(place.stage(STAGE), TAKEN) as journal:
-        for completion in _earlier(place, progress):
-            if not open_ids:
-                break
-            if completion.id in open_ids:
-                open_ids.remove(completion.id)
-                journal.append(completion)
-                answers.add(completion)
-                answers.taken.add(completion.id)
+def _ask(
+    answers: Answers,
+    wanted: Wanted,
+    spend: Spend,
+    config: Config,
+    teacher: Model,
+    place: Run,
+    workload: Workload,
+    progress: Progress,
+) -> None:
+    most = max(STORM, int(config.max_failed * wanted.count))
+    _answer(answers, lambda: answers.missing(wanted.requests()), wanted.count, spend, teacher, place, workload, progress, most)
 
 
-def _ask(sampler: Sampler, missing: list[Request], folder: Path, answers: _Answers, advance: Advance, most: int) -> None:
-    """Ask, each answer in a journal before the next is taken. After `most` final failures nobody is asked any more."""
-    final = sum(not failure.retryable for failure in answers.failures.values())
-    if final > most:
-        return
-    with shards.Journal(folder, "completions") as completions, shards.Journal(folder, "failures") as failures:
-        for answer in sampler.sample(missing):
-            again = answer.id in answers.failures
-            (completions if isinstance(answer, Completion) else failures).append(answer)
-            answers.add(answer)
-            advance(0 if again else 1)
-            final += isinstance(answer, Failure) and not answer.retryable
-            if final > most:
-                break
+def _answer(
+    answers: Answers,
+    requests: Callable[[], Iterator[Request]],
+    total: int,
+    spend: Spend,
+    teacher: Model,
+    place: Run,
+    workload: Workload,
+    progress: Progress,
+    most_failures: int,
+) -> None:
+    """Ask, and once more for what failed for a passing reason."""
+    work = replace(workload, purse=spend.purse, folder=place.stage(STAGE))
+    with (
+        open_sampler(teacher, place.base, work) as opened,
+        progress.task(STAGE, total=total, done=answers.count, told=lambda: spend.line(answers.count)) as advance,
+    ):
+        sampler: Sampler = opened if isinstance(teacher, ApiModel) else Metered(opened, spend.purse)
+        answers.ask(sampler, requests(), advance, most_failures, _checked)
+        if spend.purse.refused is None and any(failure.retryable for failure in answers.failures.values()):
+            answers.ask(sampler, answers.failed(requests()), advance, most_failures, _checked)
 
 
-def _refuse_failures(config: Config, wanted: list[Request], answers: _Answers, place: Run) -> None:
-    failures = [answers.failures[request.id] for request in wanted if request.id in answers.failures]
+def _first_prompts(requests: Iterator[Request], count: int) -> Iterator[Request]:
+    """The requests of the first prompts."""
+    seen: set[str] = set()
+    for request in requests:
+        seen.add(request.prompt.id)
+        if len(seen) > count:
+            return
+        yield request
+
+
+def _checked(completion: Completion) -> Completion:
+    return completion
+
+
+def _refuse_holes(config: Config, wanted: Wanted, answers: Answers, spend: Spend, place: Run) -> None:
+    """Nothing is sealed with a hole in it: say what the holes are."""
+    failures = list(answers.failures.values())
     passing = [failure for failure in failures if failure.retryable]
-    too_many = len(failures) - len(passing) > config.max_failed * len(wanted)
+    too_many = len(failures) - len(passing) > config.max_failed * wanted.count
+    unasked = wanted.count - answers.count - len(failures)
+    if spend.purse.refused is not None and (unasked or passing):
+        raise BudgetError(
+            f"the budget is used up: {spend.of_budget()}, {answers.count} of {wanted.count} answers",
+            f"Raise [generate] budget and start again, or seal what is there: {place.command(STAGE)} --seal",
+        )
     if not passing and not too_many:
-        if unasked := len(answers.missing(wanted)):  # whatever led there, nothing is sealed with a hole in it
-            raise SynthdistillError(f"{unasked} of {len(wanted)} answers were not asked for", "Please report this")
+        if unasked:
+            raise SynthdistillError(f"{unasked} of {wanted.count} answers were not asked for", "Please report this")
         return
     worst = next(failure for failure in failures if too_many != failure.retryable)
     kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(failure.kind for failure in failures).most_common())
-    message = f"{len(failures)} of {len(wanted)} answers could not be had ({kinds}); the first: {worst.message}"
+    message = f"{len(failures)} of {wanted.count} answers could not be had ({kinds}); the first: {worst.message}"
     if not too_many:
         raise SynthdistillError(message, f"What was answered is kept; ask again for the rest with: {place.command(STAGE)}")
     raise SynthdistillError(
-        f"{message}. max_failed = {config.max_failed:g} allows {int(config.max_failed * len(wanted))}",
+        f"{message}. max_failed = {config.max_failed:g} allows {int(config.max_failed * wanted.count)}",
         "Accept it with --set generate.max_failed=..., or mend the cause and use --run NEW, which asks only for these again",
     )
 
 
-def _write(loaded: Loaded, wanted: list[Request], answers: _Answers, opening: Opening, place: Run) -> list[shards.Output]:
-    folder, count = opening.folder, opening.shards
-    twins = _twins(place)
-    by_prompt: dict[str, list[Completion]] = {}
-    for request in wanted:
-        if completion := answers.completions.get(request.id):
-            by_prompt.setdefault(request.prompt.id, []).append(completion)
-    outputs = []
-    for split, prompts in prompts_room.by_split(loaded.prompts):
-        outputs += shards.write(folder, f"prompts-{split}", prompts, shards=count, twins=twins)
-        rows = (completion for prompt in prompts for completion in _with_ids(by_prompt.get(prompt.id, []), prompt))
-        outputs += shards.write(folder, f"completions-{split}", rows, shards=count, key="prompt_id", twins=twins)
-    outputs += shards.write(folder, "dropped", loaded.dropped, shards=1, key="completion_id")
-    failures = sorted((answers.failures[request.id] for request in wanted if request.id in answers.failures), key=lambda row: row.id)
-    outputs.append(shards.seal(folder / "failures.jsonl", b"".join(map(encode, failures)), rows=len(failures)))
-    return outputs
-
-
-def _with_ids(completions: list[Completion], prompt: Prompt) -> Iterator[Completion]:
-    """The user's ids as they stand now: an answer taken over from an earlier run may belong to more rows by now."""
-    for completion in completions:
-        yield completion if completion.source_ids == prompt.source_ids else replace(completion, source_ids=prompt.source_ids)
-
-
-def _twins(place: Run) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for run_folder in place.siblings():
-        with suppress(StorageError):  # a damaged manifest has no twins to offer
-            manifest = load(run_folder / STAGE)
-            found |= {output.sha256: run_folder / STAGE / output.file for output in manifest.outputs} if manifest else {}
-    return found
-
-
-def _counts(loaded: Loaded, wanted: list[Request], answers: _Answers) -> Counts:
-    failed = Counter(answers.failures[request.id].kind for request in wanted if request.id in answers.failures)
+def _counts(wanted: Wanted, answers: Answers, sealed: Sealed) -> Counts:
+    loaded, failed = wanted.loaded, Counter(failure.kind for failure in answers.failures.values())
+    if unasked := wanted.count - sealed.written - failed.total():
+        failed["not_asked"] = unasked
     return Counts(
-        read=len(wanted),
-        written=sum(request.id in answers.completions for request in wanted),
+        read=wanted.count,
+        written=sealed.written,
         failed=dict(failed),
         more={
             "rows": loaded.rows,
             "rows_merged": loaded.merged,
             "prompts_beyond_limit": loaded.beyond,
             **{f"rows_dropped_{reason}": count for reason, count in Counter(row.reason for row in loaded.dropped).items()},
-            **{f"prompts_{split}": len(found) for split, found in prompts_room.by_split(loaded.prompts)},
-            "taken_over": sum(request.id in answers.taken for request in wanted),
+            **{f"prompts_{split}": loaded.counts[split] for split in ORDER},
+            "taken_over": sealed.taken,
         },
     )
-
-
-def _clear(folder: Path) -> None:
-    """The journals, once all they hold is sealed."""
-    for stem in ("completions", TAKEN, "failures"):
-        for path in shards.journals(folder, stem):
-            path.unlink()
-
-
-def _usage(answers: _Answers, wanted: list[Request]) -> dict[str, int]:
-    """Tokens of the answers that this run asked for; those taken over are in the manifest of the run that did."""
-    asked = [request.id for request in wanted if request.id in answers.completions and request.id not in answers.taken]
-    usages = [answers.completions[identifier].usage for identifier in asked]
-    return {
-        "input": sum(usage.input for usage in usages),
-        "output": sum(usage.output for usage in usages),
-        "cached_input": sum(usage.cached_input for usage in usages),
-    }

@@ -31,6 +31,10 @@ class Job:
     place: Run
     progress: Progress
     limit: int | None = None
+    seal: bool = False
+    """Generate seals what is there."""
+    probe: int = 0
+    """Generate's plan asks so many prompts first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,7 @@ def _generate(job: Job) -> Manifest:
         count_shards=recipe.run.shards,
         progress=job.progress,
         limit=job.limit,
+        seal=job.seal,
     )
 
 
@@ -77,7 +82,11 @@ def _generate_plan(job: Job) -> dict[str, Any]:
         teacher=recipe.teacher,
         held_out=recipe.eval.sampling,
         place=job.place,
+        workload=recipe.workload(job.progress.note),
+        count_shards=recipe.run.shards,
+        progress=job.progress,
         limit=job.limit,
+        probe=job.probe,
     )
 
 
@@ -156,7 +165,15 @@ def run(job: Job, *, told: Callable[[str, Manifest], None] = lambda stage, manif
 
 
 def plan(job: Job, stages: list[str]) -> dict[str, Any]:
-    """What `one` or `run` would do, stage by stage. Writes nothing and asks nobody."""
+    """What `one` or `run` would do, stage by stage. Writes nothing and asks nobody, but for a probe."""
+    if not job.probe:
+        return _planned(job, stages)
+    with job.place.lock():
+        _keep_recipe(job)
+        return _planned(job, stages)
+
+
+def _planned(job: Job, stages: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if stages == list(STAGES) and load(job.place.stage("generate")) is None:
         _refuse_unfit(job)

@@ -7,14 +7,14 @@ It depends on seed and epoch alone, so that a training that was killed goes on w
 
 from collections.abc import Iterator, Sequence
 
-import numpy
-
 POOL = 50
 """Batches whose rows are sorted together: enough that a batch has rows of one length, few enough that every epoch has other batches."""
 
 
 def order(lengths: Sequence[int], batch: int, seed: int, epoch: int) -> list[int]:
     """Row numbers, each once. Slices of `batch` of them are batches; only the last may be shorter."""
+    import numpy
+
     generator = numpy.random.default_rng([seed, epoch])
     shuffled = generator.permutation(len(lengths)).tolist()
     batches: list[list[int]] = []

@@ -1,0 +1,233 @@
+"""The teacher's answers to a run's prompts as they lie on disk: those that journals hold, those of earlier runs, and at the end all of
+them in shards. Only ids are in memory.
+
+    answers = Answers.recall(folder)
+    answers.take_over(wanted, place, note)
+    answers.ask(sampler, answers.missing(wanted()), kept)
+    sealed = answers.seal(loaded, samples=4, ...)
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import msgspec
+
+from synthdistill import shards
+from synthdistill.errors import StorageError
+from synthdistill.manifest import load
+from synthdistill.prompts import Loaded
+from synthdistill.records import Completion, Failure, Prompt, Split, Usage, decode, encode
+from synthdistill.runs import Run
+from synthdistill.samplers.base import Request, Sampler
+from synthdistill.spool import Spool
+
+STAGE = "generate"
+ASKED, TAKEN, FAILED = "completions", "taken", "failures"
+"""The stems of the journals: what this run asked for, what it took over from another run or from the source, what could not be had."""
+STORM = 20
+"""Final failures from which it is not the rows that are at fault, where `max_failed` does not allow for more."""
+
+
+class _Completion(msgspec.Struct):
+    """The part of a completion that is looked at here."""
+
+    id: str
+    prompt_id: str
+    source_ids: list[str]
+    index: int
+    usage: Usage
+    invalid: str | None = None
+
+
+@dataclass(slots=True)
+class Sealed:
+    """What was written in the end."""
+
+    outputs: list[shards.Output] = field(default_factory=list)
+    written: int = 0
+    taken: int = 0
+    invalid: int = 0
+    first_invalid: str | None = None
+    usage: Counter[str] = field(default_factory=Counter)
+    """Tokens of the answers that this run asked for; those taken over are in the manifest of the run that did."""
+
+
+@dataclass(slots=True)
+class Answers:
+    """What is known so far: the ids of answers, and failures until an answer comes."""
+
+    folder: Path
+    ids: set[bytes] = field(default_factory=set)
+    """Of the answers that were there at the start, or were taken over."""
+    failures: dict[str, Failure] = field(default_factory=dict)
+    usage: Counter[str] = field(default_factory=Counter)
+    """Tokens of the answers that this run has asked for so far."""
+    count: int = 0
+    """Answers, those of this start among them."""
+
+    @classmethod
+    def recall(cls, folder: Path) -> "Answers":
+        """What the journals of earlier starts hold."""
+        found = cls(folder)
+        for stem in (ASKED, TAKEN):
+            for row in shards.replay(folder, stem, _Completion) if folder.is_dir() else ():
+                found._know(row.id)
+                if stem == ASKED:
+                    found._count(row.usage)
+        for failure in shards.replay(folder, FAILED, Failure) if folder.is_dir() else ():
+            if bytes.fromhex(failure.id) not in found.ids:
+                found.failures[failure.id] = failure
+        return found
+
+    def missing(self, requests: Iterable[Request]) -> Iterator[Request]:
+        """Neither answered before this start nor failed for good."""
+        for request in requests:
+            failure = self.failures.get(request.id)
+            if bytes.fromhex(request.id) not in self.ids and (failure is None or failure.retryable):
+                yield request
+
+    def failed(self, requests: Iterable[Request]) -> Iterator[Request]:
+        """What failed for a passing reason."""
+        for request in requests:
+            failure = self.failures.get(request.id)
+            if failure is not None and failure.retryable:
+                yield request
+
+    def forget_strangers(self, requests: Iterable[Request]) -> None:
+        """Failures of a start that bound nobody, under another recipe, do not count."""
+        if self.failures:
+            wanted = {request.id for request in requests if request.id in self.failures}
+            self.failures = {name: failure for name, failure in self.failures.items() if name in wanted}
+
+    def take_over(
+        self, requests: Iterable[Request], place: Run, note: Callable[[str], None], checked: Callable[[Completion], Completion]
+    ) -> None:
+        """Use what another run of this recipe holds instead of asking for it. A journal of its own remembers that it was paid for there."""
+        if not any((folder / STAGE).is_dir() for folder in place.siblings()):
+            return
+        missing = {bytes.fromhex(request.id) for request in self.missing(requests)}
+        self.keep_taken((row for row in earlier(place, note) if bytes.fromhex(row.id) in missing), checked)
+
+    def keep_taken(self, completions: Iterable[Completion], checked: Callable[[Completion], Completion]) -> None:
+        """Keep answers that nobody has to be asked for."""
+        with shards.Journal(self.folder, TAKEN) as journal:
+            for completion in completions:
+                if bytes.fromhex(completion.id) not in self.ids:
+                    journal.append(checked(completion))
+                    self._know(completion.id)
+
+    def ask(
+        self,
+        sampler: Sampler,
+        requests: Iterable[Request],
+        kept: Callable[[int], None],
+        most_failures: int,
+        checked: Callable[[Completion], Completion],
+    ) -> None:
+        """Ask, each answer in a journal before the next is taken. After so many final failures nobody is asked any more."""
+        final = sum(not failure.retryable for failure in self.failures.values())
+        if final > most_failures:
+            return
+        with shards.Journal(self.folder, ASKED) as completions, shards.Journal(self.folder, FAILED) as failures:
+            for answer in sampler.sample(requests):
+                before = self.failures.pop(answer.id, None)
+                if isinstance(answer, Completion):
+                    completions.append(checked(answer))
+                    self.count += 1
+                    self._count(answer.usage)
+                else:
+                    failures.append(answer)
+                    self.failures[answer.id] = answer
+                    final += not answer.retryable
+                kept(1 if before is None else 0)
+                if final > most_failures:
+                    break
+
+    def seal(self, loaded: Loaded, samples: Mapping[Split, int], count: int, twins: Mapping[str, Path]) -> Sealed:
+        """Write the answers of each split in shards by prompt, sorted by id, and the failures. The journals stay until `clear`."""
+        found = Sealed()
+        with Spool(self.folder, "answers", count) as spool:
+            for stem in (TAKEN, ASKED):
+                for path in shards.journals(self.folder, stem):
+                    for line in shards.whole_lines(path):
+                        spool.add(decode(line, _Completion).prompt_id, (b"t" if stem == TAKEN else b"a") + line)
+            for number in range(count):
+                self._seal_bin(found, loaded, samples, number, spool, twins)
+        failures = sorted(self.failures.values(), key=lambda row: row.id)
+        found.outputs.append(shards.seal(self.folder / "failures.jsonl", b"".join(map(encode, failures)), rows=len(failures)))
+        return found
+
+    def clear(self) -> None:
+        """The journals go once all they hold is sealed."""
+        for stem in (ASKED, TAKEN, FAILED):
+            for path in shards.journals(self.folder, stem):
+                path.unlink()
+
+    def _seal_bin(
+        self, found: Sealed, loaded: Loaded, samples: Mapping[Split, int], number: int, spool: Spool, twins: Mapping[str, Path]
+    ) -> None:
+        rows: dict[str, dict[int, tuple[_Completion, bytes]]] = {}
+        for line in spool.bin(number):
+            brief = decode(line[1:], _Completion)
+            rows.setdefault(brief.prompt_id, {}).setdefault(brief.index, (brief, line))
+        for split, wanted in samples.items():
+            lines: list[tuple[str, bytes]] = []
+            for prompt in loaded.shard(split, number):
+                for index, (brief, line) in rows.get(prompt.id, {}).items():
+                    if index < max(wanted, prompt.logged):
+                        lines.append((brief.id, _with_ids(brief, line[1:], prompt)))
+                        self._tally(found, brief, line)
+            if lines:
+                data = b"".join(line for _, line in sorted(lines))
+                path = self.folder / f"completions-{split}-{number:05d}.jsonl"
+                found.outputs.append(shards.seal(path, data, rows=len(lines), twins=twins))
+
+    def _tally(self, found: Sealed, brief: _Completion, line: bytes) -> None:
+        found.written += 1
+        if brief.invalid is not None:
+            found.invalid += 1
+            found.first_invalid = found.first_invalid or brief.invalid
+        if line.startswith(b"t"):
+            found.taken += 1
+        else:
+            found.usage.update(input=brief.usage.input, output=brief.usage.output, cached_input=brief.usage.cached_input)
+
+    def _know(self, identifier: str) -> None:
+        key = bytes.fromhex(identifier)
+        self.count += key not in self.ids
+        self.ids.add(key)
+
+    def _count(self, usage: Usage) -> None:
+        self.usage.update(input=usage.input, output=usage.output, cached_input=usage.cached_input)
+
+
+def earlier(place: Run, note: Callable[[str], None]) -> Iterator[Completion]:
+    """What the other runs of this recipe hold. One that is damaged ends there, and the run goes on without the rest of it."""
+    for run_folder in place.siblings():
+        folder = run_folder / STAGE
+        try:
+            yield from shards.read(folder, ASKED, Completion)
+            yield from shards.replay(folder, ASKED, Completion)
+            yield from shards.replay(folder, TAKEN, Completion)
+        except StorageError as error:
+            note(f"answers of run {run_folder.name} are passed over: {error.message}")
+
+
+def twins(place: Run) -> dict[str, Path]:
+    """The sealed files of the other runs by their sha256, to which equal ones are linked."""
+    found: dict[str, Path] = {}
+    for run_folder in place.siblings():
+        with suppress(StorageError):  # a damaged manifest has no twins to offer
+            manifest = load(run_folder / STAGE)
+            found |= {output.sha256: run_folder / STAGE / output.file for output in manifest.outputs} if manifest else {}
+    return found
+
+
+def _with_ids(brief: _Completion, line: bytes, prompt: Prompt) -> bytes:
+    """The line with the user's ids as they stand now: an answer taken over from an earlier run may belong to more rows by now."""
+    if brief.source_ids == prompt.source_ids:
+        return line
+    return encode(replace(decode(line, Completion), source_ids=prompt.source_ids))
