@@ -45,7 +45,7 @@ class Budget(Settings):
     tokens: int | None = how(None, gt=0)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Amount:
     """What something costs: picodollars (0 without a price) and tokens in and out. A value: nobody changes one (freezing it would make
     each of a row's dozen three times as dear)."""
