@@ -135,6 +135,11 @@ class Purse:
         self.spent += spent
         self._set_aside(self.spent + self.held)
 
+    @property
+    def limited(self) -> bool:
+        """Whether there is a budget."""
+        return self.limit.pico != NO_END or self.limit.tokens != NO_END
+
     def total(self) -> Amount:
         """What all starts have spent, without what is in flight."""
         return self.earlier + self.spent

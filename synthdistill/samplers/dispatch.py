@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from math import ceil
 from typing import TYPE_CHECKING
 
 from synthdistill.budget import Amount, Purse
@@ -49,8 +50,11 @@ MOST_SAMPLES = 64
 NOTHING = Amount()
 OPTIONAL = frozenset({"seed", "max_tokens", "temperature", "top_p"})
 """Fields that a server may refuse and do without; what they would have decided is then the server's."""
-OVERHEAD, LEARNED_AFTER = 128, 20
-"""Tokens that a chat template may add to the bytes of the messages, until so many answers have told how many it does."""
+OVERHEAD, LEARNED_AFTER, MARGIN = 128, 20, 1.1
+"""The most tokens that an input can have: one a byte and what a chat template adds, until so many answers have told how many a byte
+really has at most; then a tenth more than that. Prompts are asked in the order of their hashes, so that the first are like the rest."""
+UNLEARNED = 8
+"""Requests in flight until then, under a budget: what a kill takes with it counts at its worst case."""
 
 
 @dataclass(slots=True, eq=False)
@@ -92,8 +96,7 @@ class Service:
     tpm: float | None = None
     without: set[str] = field(default_factory=set)
     """Fields that the server has refused."""
-    _overhead: int = OVERHEAD
-    _excess: int = 0
+    _tokens_a_byte: float = 0.0
     _learned: int = 0
     _told_at: float = -TOLD_S
 
@@ -107,13 +110,18 @@ class Service:
 
     def most(self, ask: _Ask) -> Amount:
         """The worst case of a request."""
-        return self.purse.worst(ask.size + self._overhead, ask.output)
+        known = ceil(ask.size * self._tokens_a_byte * MARGIN) + 1 if self.learned else ask.size + OVERHEAD
+        return self.purse.worst(known, ask.output)
+
+    @property
+    def learned(self) -> bool:
+        """Whether it is known how many tokens a byte of these prompts has."""
+        return self._learned >= LEARNED_AFTER
 
     def learn(self, ask: _Ask, input_tokens: int) -> None:
-        """How many tokens a template really adds to the bytes of the messages."""
-        self._learned += 1
-        self._excess = max(self._excess, input_tokens - ask.size)
-        self._overhead = max(self._excess, 0 if self._learned >= LEARNED_AFTER else OVERHEAD)
+        """What an answer tells about it."""
+        self._learned += input_tokens > 0
+        self._tokens_a_byte = max(self._tokens_a_byte, input_tokens / ask.size)
 
     def tell(self, endpoint: Endpoint, trouble: Trouble) -> None:
         """Say why nothing moves, now and then."""
@@ -209,7 +217,7 @@ class Dispatch:
                     self._end(self._refused_to_the_end())
                 return
             endpoint, wait = self._endpoint(ask.tokens, now)
-            if endpoint is None:
+            if endpoint is None or (self.purse.limited and not self.service.learned and len(self.tasks) >= UNLEARNED):
                 return
             if wait > 0:
                 self._later(wait)
