@@ -178,11 +178,12 @@ def _budget(quick: bool) -> Iterator[Figure]:
         rows, concurrency, samples = draw.randrange(40, 200), draw.choice([1, 4, 16, 64]), draw.choice([1, 1, 3])
         prices = {"input": draw.uniform(0.1, 5), "output": draw.uniform(0.5, 20)}
         most = draw.choice([20, 100, 400])
-        full = rows * samples * most / 2 * prices["output"] / 1e6
+        length = draw.choice([50, 500])
+        full = rows * (length / 4 * prices["input"] + samples * most / 2 * prices["output"]) / 1e6
         budget = full * draw.uniform(0.2, 1.2)
         with (
             _teacher(latency=(0.02, 0.5), faults=draw.choice([0.0, 0.05]), **prices) as url,
-            _project(rows, draw.choice([50, 500])) as folder,
+            _project(rows, length) as folder,
         ):
             sets = [
                 f"teacher.price={{input={prices['input']},output={prices['output']}}}",

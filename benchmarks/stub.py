@@ -114,6 +114,8 @@ class Teacher:
             if fault:
                 self.lost(body)
         if fault is None:
+            if self.answered[name] and count == 1:  # the answer before did not arrive, or was not kept
+                self.lost(body)
             self.answered[name] += 1
             self.counts["answered"] += 1
             choices = [

@@ -135,6 +135,11 @@ class Purse:
         self.spent += spent
         self._set_aside(self.spent + self.held)
 
+    def correct(self, counted: Amount, spent: Amount) -> None:
+        """What was counted for something turned out to be more, or less, than it can have cost."""
+        self.spent += spent - counted
+        self._set_aside(self.spent + self.held)
+
     @property
     def limited(self) -> bool:
         """Whether there is a budget."""

@@ -16,6 +16,7 @@ from synthdistill.errors import MissingError, RecipeError
 from synthdistill.records import Completion, Failure
 from synthdistill.samplers.base import Closing, Request, Workload
 from synthdistill.samplers.dispatch import Dispatch, Service
+from synthdistill.samplers.worst_case import WorstCase
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -48,7 +49,8 @@ class ApiSampler(Closing):
         if key:
             headers["Authorization"] = f"Bearer {key}"
         secrets = [secret for secret in (key, *(url.password for url in urls)) if secret]
-        self.service = Service(urls, model, headers, secrets, workload, workload.purse or Purse.unlimited(), rpm, tpm)
+        purse = workload.purse or Purse.unlimited()
+        self.service = Service(urls, model, headers, secrets, workload, purse, WorstCase(purse), rpm, tpm)
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Completion | Failure]:
         dispatch = Dispatch(self.service, requests)

@@ -19,7 +19,6 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from math import ceil
 from typing import TYPE_CHECKING
 
 from synthdistill.budget import Amount, Purse
@@ -29,6 +28,7 @@ from synthdistill.samplers.base import Request, Workload
 from synthdistill.samplers.chat_body import BadBody, body, completions
 from synthdistill.samplers.endpoint import CEILING, Endpoint, Sent
 from synthdistill.samplers.trouble import Streak, Trouble, refusal
+from synthdistill.samplers.worst_case import WorstCase
 
 if TYPE_CHECKING:
     import aiohttp
@@ -50,11 +50,6 @@ MOST_SAMPLES = 64
 NOTHING = Amount()
 OPTIONAL = frozenset({"seed", "max_tokens", "temperature", "top_p"})
 """Fields that a server may refuse and do without; what they would have decided is then the server's."""
-OVERHEAD, LEARNED_AFTER, MARGIN = 128, 20, 1.1
-"""The most tokens that an input can have: one a byte and what a chat template adds, until so many answers have told how many a byte
-really has at most; then a tenth more than that. Prompts are asked in the order of their hashes, so that the first are like the rest."""
-UNLEARNED = 8
-"""Requests in flight until then, under a budget: what a kill takes with it counts at its worst case."""
 
 
 @dataclass(slots=True, eq=False)
@@ -92,12 +87,11 @@ class Service:
     secrets: list[str]
     workload: Workload
     purse: Purse
+    bound: WorstCase
     rpm: float | None = None
     tpm: float | None = None
     without: set[str] = field(default_factory=set)
     """Fields that the server has refused."""
-    _tokens_a_byte: float = 0.0
-    _learned: int = 0
     _told_at: float = -TOLD_S
 
     def endpoints(self) -> list[Endpoint]:
@@ -107,21 +101,6 @@ class Service:
             Endpoint(url, str(url.with_user(None)), given or CEILING, given is None, work.timeout_s, self.rpm, self.tpm)
             for url in self.urls
         ]
-
-    def most(self, ask: _Ask) -> Amount:
-        """The worst case of a request."""
-        known = ceil(ask.size * self._tokens_a_byte * MARGIN) + 1 if self.learned else ask.size + OVERHEAD
-        return self.purse.worst(known, ask.output)
-
-    @property
-    def learned(self) -> bool:
-        """Whether it is known how many tokens a byte of these prompts has."""
-        return self._learned >= LEARNED_AFTER
-
-    def learn(self, ask: _Ask, input_tokens: int) -> None:
-        """What an answer tells about it."""
-        self._learned += input_tokens > 0
-        self._tokens_a_byte = max(self._tokens_a_byte, input_tokens / ask.size)
 
     def tell(self, endpoint: Endpoint, trouble: Trouble) -> None:
         """Say why nothing moves, now and then."""
@@ -217,12 +196,12 @@ class Dispatch:
                     self._end(self._refused_to_the_end())
                 return
             endpoint, wait = self._endpoint(ask.tokens, now)
-            if endpoint is None or (self.purse.limited and not self.service.learned and len(self.tasks) >= UNLEARNED):
+            if endpoint is None or not self.service.bound.bold(len(self.tasks)):
                 return
             if wait > 0:
                 self._later(wait)
                 return
-            ask.at_most = self.service.most(ask)
+            ask.at_most = self.service.bound.of(ask.size, ask.output)
             if not self.purse.reserve(ask.at_most):
                 if self.tasks:
                     return
@@ -290,7 +269,10 @@ class Dispatch:
             found = await self._post(ask, endpoint, sent)
         except Trouble as trouble:
             self._free(endpoint)
-            self.purse.settle(ask.at_most, ask.at_most if trouble.paid else NOTHING)
+            if trouble.paid:
+                self.service.bound.lose(ask.size, ask.output, ask.at_most)
+            else:
+                self.purse.settle(ask.at_most, NOTHING)
             self._failed(ask, endpoint, sent, trouble)
         except Exception as error:  # whatever it is, the caller must see it rather than wait for ever
             self._end(error)
@@ -338,7 +320,7 @@ class Dispatch:
         spent = sum((self.purse.amount(completion.usage) for completion in found), NOTHING)
         self.purse.settle(ask.at_most, spent if spent.tokens else ask.at_most)
         endpoint.answered(sent, spent.tokens or ask.tokens, time.monotonic())
-        self.service.learn(ask, found[0].usage.input)
+        self.service.bound.learn(ask.size, found[0].usage.input)
         self.streak.answered = True
         self.answers += [*self.streak.end(), *found]
         if len(found) < len(ask.requests):  # the server does not know `n`, or gives fewer
