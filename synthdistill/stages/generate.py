@@ -12,7 +12,7 @@ Each split has shards of its own (`completions-held_out-*`), so that a stage tha
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -26,11 +26,15 @@ from synthdistill.evaluation import cost
 from synthdistill.manifest import Counts, Manifest, ModelUsed, Opening, load, open_stage
 from synthdistill.progress import Advance, Progress, Silent
 from synthdistill.prompts import Loaded
-from synthdistill.records import Completion, Failure, Prompt, Split, encode
+from synthdistill.records import Completion, Failure, Prompt, Split, Usage, encode
 from synthdistill.runs import Run
 from synthdistill.samplers import identify, open_sampler
 from synthdistill.samplers.base import Identity, Model, Request, Sampler, Sampling, Workload, completion_id
 from synthdistill.settings import Settings, how
+from synthdistill.stages import synthesis
+from synthdistill.stages.synthesis import synthesize
+from synthdistill.synthesis.growth import Grown
+from synthdistill.synthesis.teacher import STEMS as SYNTHESIS_STEMS
 
 STAGE = "generate"
 STORM = 20
@@ -122,6 +126,7 @@ def run(
     if not any(prompt.split == "held_out" for prompt in loaded.prompts):
         progress.note("generate: no prompt is held out, so that eval will have none to judge the student on ([prompts] held_out)")
     identity = identify(teacher, place.base)
+    loaded, grown = _with_written(prompts, loaded, teacher, identity, place, workload, progress, limit)
     wanted = requests_for(loaded.prompts, identity, config, held_out)
     answers = _known(folder, wanted)
     _take_over(answers, wanted, place, progress)
@@ -137,11 +142,11 @@ def run(
                 _ask(sampler, answers.missing(wanted), folder, answers, advance, most)
     _refuse_failures(config, wanted, answers, place)
 
-    outputs = _write(loaded, wanted, answers, opening, place)
-    usage = _usage(answers, wanted)
+    outputs = _write(loaded, wanted, answers, opening, place) + grown.outputs
+    usage = _usage(answers, wanted, grown.usage)
     manifest = opening.seal(
         outputs=outputs,
-        counts=_counts(loaded, wanted, answers),
+        counts=_counts(loaded, wanted, answers, grown),
         files=decides["files"],
         models={"teacher": ModelUsed(id=identity.id, revision=identity.revision)},
         usage=usage,
@@ -161,6 +166,7 @@ def plan(
     limit: int | None = None,
 ) -> dict[str, Any]:
     """What `run` would do: requests, those answered already, tokens at most, dollars at most. Asks nobody, writes nothing."""
+    synthesis.refuse_unfit(prompts, place.base)
     loaded = _load(prompts, place, limit)
     wanted = requests_for(loaded.prompts, identify(teacher, place.base), config, held_out)
     answers = _known(place.stage(STAGE), wanted)
@@ -171,6 +177,7 @@ def plan(
     usage = {"input": characters // 4, "output": sum(request.sampling.max_tokens for request in missing)}
     return {
         "prompts": {split: len(found) for split, found in prompts_room.by_split(loaded.prompts)},
+        **({"to_synthesize": prompts.synthesize.count} if prompts.synthesize else {}),
         "dropped": dict(Counter(row.reason for row in loaded.dropped)),
         "requests": len(wanted),
         "answered": len(wanted) - len(missing),
@@ -200,6 +207,30 @@ def _load(prompts: prompts_room.Config, place: Run, limit: int | None) -> Loaded
             "Lower them, or give more rows (a group goes to one split as a whole)",
         )
     return loaded
+
+
+def _with_written(
+    prompts: prompts_room.Config,
+    loaded: Loaded,
+    teacher: Model,
+    identity: Identity,
+    place: Run,
+    workload: Workload,
+    progress: Progress,
+    limit: int | None,
+) -> tuple[Loaded, Grown]:
+    """The prompts with those that the teacher writes; its model is opened only where something is left to be asked."""
+    with ExitStack() as opened:
+        sampler: list[Sampler] = []
+
+        def ask(requests: Iterable[Request]) -> Iterator[Completion | Failure]:
+            if not sampler:
+                sampler.append(opened.enter_context(open_sampler(teacher, place.base, workload)))
+            return sampler[0].sample(requests)
+
+        split_of = {prompt.id: prompt.split for prompt in loaded.prompts}.get
+        written, grown = synthesize(prompts, split_of, ask, identity=identity, place=place, progress=progress, limit=limit)
+    return replace(loaded, prompts=sorted([*loaded.prompts, *written], key=lambda prompt: prompt.id)), grown
 
 
 def _known(folder: Path, wanted: list[Request]) -> _Answers:
@@ -314,7 +345,7 @@ def _twins(place: Run) -> dict[str, Path]:
     return found
 
 
-def _counts(loaded: Loaded, wanted: list[Request], answers: _Answers) -> Counts:
+def _counts(loaded: Loaded, wanted: list[Request], answers: _Answers, grown: Grown) -> Counts:
     failed = Counter(answers.failures[request.id].kind for request in wanted if request.id in answers.failures)
     return Counts(
         read=len(wanted),
@@ -327,21 +358,22 @@ def _counts(loaded: Loaded, wanted: list[Request], answers: _Answers) -> Counts:
             **{f"rows_dropped_{reason}": count for reason, count in Counter(row.reason for row in loaded.dropped).items()},
             **{f"prompts_{split}": len(found) for split, found in prompts_room.by_split(loaded.prompts)},
             "taken_over": sum(request.id in answers.taken for request in wanted),
+            **(grown.counts() if grown.rows else {}),
         },
     )
 
 
 def _clear(folder: Path) -> None:
     """The journals, once all they hold is sealed."""
-    for stem in ("completions", TAKEN, "failures"):
+    for stem in ("completions", TAKEN, "failures", *SYNTHESIS_STEMS):
         for path in shards.journals(folder, stem):
             path.unlink()
 
 
-def _usage(answers: _Answers, wanted: list[Request]) -> dict[str, int]:
+def _usage(answers: _Answers, wanted: list[Request], synthesis: Usage) -> dict[str, int]:
     """Tokens of the answers that this run asked for; those taken over are in the manifest of the run that did."""
     asked = [request.id for request in wanted if request.id in answers.completions and request.id not in answers.taken]
-    usages = [answers.completions[identifier].usage for identifier in asked]
+    usages = [synthesis, *(answers.completions[identifier].usage for identifier in asked)]
     return {
         "input": sum(usage.input for usage in usages),
         "output": sum(usage.output for usage in usages),
