@@ -32,7 +32,6 @@ from synthdistill.samplers import identify, open_sampler
 from synthdistill.samplers.base import Identity, Model, Request, Sampler, Sampling, Workload, completion_id
 from synthdistill.settings import Settings, how
 from synthdistill.stages import synthesis
-from synthdistill.stages.synthesis import synthesize
 from synthdistill.synthesis.growth import Grown
 from synthdistill.synthesis.teacher import STEMS as SYNTHESIS_STEMS
 
@@ -229,7 +228,7 @@ def _with_written(
             return sampler[0].sample(requests)
 
         split_of = {prompt.id: prompt.split for prompt in loaded.prompts}.get
-        written, grown = synthesize(prompts, split_of, ask, identity=identity, place=place, progress=progress, limit=limit)
+        written, grown = synthesis.synthesize(prompts, split_of, ask, identity=identity, place=place, progress=progress, limit=limit)
     return replace(loaded, prompts=sorted([*loaded.prompts, *written], key=lambda prompt: prompt.id)), grown
 
 

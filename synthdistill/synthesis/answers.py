@@ -20,6 +20,8 @@ _QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u201e": "\u201c", "\u00ab":
 _KEYS = ("text", "message", "prompt", "question", "instruction", "input", "query", "content", "persona", "description")
 _DECODER = json.JSONDecoder()
 _SPACE = re.compile(r"[\s,]*")
+_ENDED = re.compile(r"\s*(?:[,\]]|\Z)")
+_NEXT = re.compile(r'\n\s*(?=["{])')
 
 
 @dataclass(slots=True)
@@ -79,18 +81,20 @@ def _json_list(body: str, cut: bool) -> Reading:
         place = inner.end() if inner else 0
     else:
         place = 1
-    while True:
-        place = _SPACE.match(body, place).end()  # type: ignore[union-attr]
-        if place >= len(body) or body[place] == "]":
-            return reading
+    in_list = place > 0
+    while (place := place + len(_SPACE.match(body, place)[0])) < len(body) and body[place] != "]":  # type: ignore[index]
         found = _value(body, place)
-        if found is None:
-            rest = body[place:]
-            if rest[:1] in ('"', "{", "[") or not reading.texts:
-                reading.lost.append(("cut" if cut else "unparsable", rest))
-            return reading
-        reading.take(found[0])
-        place = found[1]
+        if found is not None and (not in_list or _ENDED.match(body, found[1])):
+            reading.take(found[0])
+            place = found[1]
+            continue
+        if not in_list and reading.texts:
+            break  # words after the last object
+        again = _NEXT.search(body, place + 1)  # a list with an element a line goes on behind one that is broken
+        end = again.start() if again else len(body)
+        reading.lost.append(("unparsable" if again or not cut else "cut", body[place:end].strip()))
+        place = end
+    return reading
 
 
 def _one(body: str, cut: bool) -> Reading:

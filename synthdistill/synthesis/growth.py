@@ -37,6 +37,8 @@ from synthdistill.synthesis.teacher import Asking, Teacher
 
 ROUND = 256
 """Requests of a round at most. All of a round's answers are awaited before the next is drawn."""
+FIRST = 32
+"""Requests of the first round at most, so that there soon are rows to build on; each round may be twice the one before it."""
 YIELD = 0.02
 """New rows an answer, over `patience` rounds, under which a start gives up."""
 
@@ -149,7 +151,7 @@ class _Growth:
         lately: deque[tuple[int, int]] = deque(maxlen=self.config.patience)
         while plan.missing():
             rate = len(plan.grown) / asked if asked else float(plan.per_answer)
-            size = min(ROUND, ceil(plan.missing() / max(rate, 0.01)), 2 * size + 1 if size else ROUND)
+            size = min(ROUND, ceil(plan.missing() / max(rate, 0.01)), 2 * size or FIRST)
             asks, before, sent = plan.next(size), len(plan.grown), self.teacher.asked
             answers = self.teacher.answers([ask.request for ask in asks])
             for ask, answer in zip(asks, answers, strict=True):
@@ -214,6 +216,8 @@ class _Growth:
             if rows or name == "synthesized":
                 data = b"".join(map(encode, rows))
                 self.grown.outputs.append(shards.seal(folder / f"{name}.jsonl", data, rows=len(rows)))
+            else:
+                (folder / f"{name}.jsonl").unlink(missing_ok=True)  # what an earlier start had left so far
         self.grown.outputs += self.teacher.seal()
         self.grown.usage, self.grown.taken = self.teacher.usage(), len(self.teacher.taken)
 

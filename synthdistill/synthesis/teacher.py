@@ -76,8 +76,11 @@ class Teacher:
         """Write the answers, and what failed for good, sorted."""
         failures = sorted((row for row in self.failures.values() if row.id not in self.completions), key=lambda row: row.id)
         outputs = shards.write(self._folder, ANSWERS, self.completions.values(), shards=1)
+        path = self._folder / "failures-synthesis.jsonl"
         if failures:
-            outputs.append(shards.seal(self._folder / "failures-synthesis.jsonl", b"".join(map(encode, failures)), rows=len(failures)))
+            outputs.append(shards.seal(path, b"".join(map(encode, failures)), rows=len(failures)))
+        else:
+            path.unlink(missing_ok=True)
         return outputs
 
     def __enter__(self) -> Self:
