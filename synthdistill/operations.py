@@ -81,7 +81,7 @@ class Personas(_Operation):
     persona_count: int = Field(100, ge=1, le=1_000_000)
     """How many the teacher writes where none are given."""
     persona_template: str | None = Field(None, min_length=1)
-    examples: int = Field(4, ge=1, le=100)
+    examples: int = Field(6, ge=1, le=100)
     per_answer: int = Field(5, ge=1, le=100)
 
     def templates(self) -> list[str]:
@@ -97,7 +97,7 @@ class Attributes(_Operation):
     values: dict[_Text, Annotated[list[_Text], Field(min_length=1)]] = Field(min_length=1)
     quota: dict[str, dict[str, Annotated[float, Field(ge=0, le=1)]]] = {}
     """Shares of some values; what they leave is spread evenly over the attribute's other values."""
-    examples: int = Field(4, ge=1, le=100)
+    examples: int = Field(6, ge=1, le=100)
     per_answer: int = Field(5, ge=1, le=100)
 
     @model_validator(mode="after")
