@@ -24,6 +24,7 @@ from synthdistill.samplers.api import ApiSampler
 from synthdistill.samplers.base import Identity, Workload
 from synthdistill.samplers.transformers import TransformersSampler
 from synthdistill.sources import Row
+from synthdistill.stages.synthesis import refuse_unfit
 from synthdistill.synthesis.answers import read
 from synthdistill.synthesis.form import Form
 from synthdistill.synthesis.growth import grow
@@ -342,6 +343,23 @@ def test_a_cell_that_cannot_be_filled_is_named(bench):
         pytest.raises(SynthdistillError, match="6 with tone = terse, channel = "),
     ):
         bench.grow(sampler.sample, **KINDS["attributes"])
+
+
+def test_a_last_row_that_is_hard_to_get_does_not_end_a_start(bench):
+    """Nineteen in twenty answers bring nothing, one at a time at the end."""
+
+    def choose(body, number):
+        return written(body) if random.Random(body["seed"]).random() < 0.05 else constant(body, number)
+
+    with serve(choose=choose) as server, ApiSampler(server.url, "writer", None, Workload(8, 5.0)) as sampler:
+        assert len(bench.grow(sampler.sample, count=12).rows) == 12
+
+
+def test_a_students_template_that_reads_what_new_rows_have_not_is_refused(bench):
+    (bench.folder / "student.md").write_text("{{ text }} {{ shop }}")
+
+    with pytest.raises(RecipeError, match=r"\[train\] template reads shop, which synthesised rows have not: they have text"):
+        refuse_unfit(bench.config({"kind": "evolve", "count": 3}), bench.folder, bench.folder / "student.md")
 
 
 def test_a_start_that_gave_up_goes_on_to_the_count(bench):

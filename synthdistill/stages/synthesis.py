@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from synthdistill import prompts
+from synthdistill.errors import RecipeError
 from synthdistill.progress import Progress
+from synthdistill.prompt_template import Template
 from synthdistill.records import Prompt, Split
 from synthdistill.runs import Run
 from synthdistill.samplers.base import Identity
@@ -56,11 +58,18 @@ def synthesize(
     return [form.prompt(row) for row in grown.rows], grown
 
 
-def refuse_unfit(config: prompts.Config, base: Path) -> None:
-    """Find out before anybody is paid that new texts would have no place in a row.
+def refuse_unfit(config: prompts.Config, base: Path, student_template: Path | None = None) -> None:
+    """Find out before anybody is paid that new texts would have no place in a row, or the student's template no value in a new row.
 
     Raises:
-        RecipeError: as `Form`.
+        RecipeError: as `Form`; or the student's template reads a column that new rows have not.
     """
-    if config.synthesize is not None:
-        Form(config, base)
+    if config.synthesize is None:
+        return
+    form = Form(config, base)
+    there = form.template.columns if form.template else ("messages", "tools")
+    if student_template and (lacking := sorted(set(Template(student_template).columns) - set(there))):
+        raise RecipeError(
+            f"[train] template reads {', '.join(lacking)}, which synthesised rows have not: they have {', '.join(there)}",
+            "Have it read only what [prompts] template reads",
+        )

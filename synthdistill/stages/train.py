@@ -30,6 +30,7 @@ from synthdistill.records import Completion, Dropped, Example, Message, Prompt, 
 from synthdistill.runs import Run
 from synthdistill.samplers import model_folder
 from synthdistill.settings import Settings
+from synthdistill.stages import synthesis
 from synthdistill.synthesis.growth import rows_in
 from synthdistill.training.guards import quiet
 from synthdistill.training.hyperparameters import Hyperparameters
@@ -151,6 +152,7 @@ def refuse_unfit(config: Config, *, prompts: prompts_room.Config, base: Path, li
     Raises:
         RecipeError, MissingError: as `run`.
     """
+    synthesis.refuse_unfit(prompts, base, _template(config, base) if config.template else None)
     asked = prompts_room.messages_for(prompts, base, _template(config, base)) if config.template else {}
     found = (prompt for prompt in prompts_room.load(prompts, base, limit=limit).prompts if prompt.split != "held_out")
     answer = {"role": "assistant", "content": "An answer."}

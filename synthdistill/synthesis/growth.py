@@ -7,7 +7,7 @@ Rounds are drawn from the seeds and from what earlier rounds brought, by hashes 
 order. A start that was killed replays its journal and asks for the rest.
 """
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import ceil
@@ -40,7 +40,9 @@ ROUND = 256
 FIRST = 32
 """Requests of the first round at most, so that there soon are rows to build on; each round may be twice the one before it."""
 YIELD = 0.02
-"""New rows an answer, over `patience` rounds, under which a start gives up."""
+"""New rows an answer under which a start gives up, over `patience` rounds and `LEAST` answers."""
+LEAST = 50
+"""Answers from which it can be said that a teacher has no more to say: the last rounds may be of one request."""
 
 
 @dataclass(slots=True)
@@ -147,20 +149,22 @@ class _Growth:
 
     def run(self, plan: Plan, judgement: Judgement, advance: Callable[[int], None]) -> None:
         """Rounds until the plan is full."""
-        asked, size = 0, 0
-        lately: deque[tuple[int, int]] = deque(maxlen=self.config.patience)
+        asked, size, new = 0, 0, 0
+        rounds: list[tuple[int, int]] = []
         while plan.missing():
             rate = len(plan.grown) / asked if asked else float(plan.per_answer)
-            size = min(ROUND, ceil(plan.missing() / max(rate, 0.01)), 2 * size or FIRST)
+            likely = ceil(plan.missing() / max(rate, 0.01))
+            size = min(ROUND, likely if new else max(likely, 2 * size), 2 * size or FIRST)
             asks, before, sent = plan.next(size), len(plan.grown), self.teacher.asked
             answers = self.teacher.answers([ask.request for ask in asks])
             for ask, answer in zip(asks, answers, strict=True):
                 self._take(plan, ask, answer, judgement)
+            new = len(plan.grown) - before
             asked += size
-            advance(len(plan.grown) - before)
+            advance(new)
             if self.teacher.asked > sent:  # rounds of earlier starts do not count: who starts again wants to go on
-                lately.append((size, len(plan.grown) - before))
-            if plan.missing() and len(lately) == self.config.patience and _dry(lately):
+                rounds.append((size, new))
+            if plan.missing() and (lately := _dry(rounds, self.config.patience)):
                 raise SynthdistillError(*self._short(plan, asked, lately))
 
     def _take(self, plan: Plan, ask: Ask, answer: Completion | Failure, judgement: Judgement) -> None:
@@ -191,11 +195,11 @@ class _Growth:
         scores = [Score("rouge_l" if score else "text", score, text, "synthesis")]
         self.grown.dropped.append(Dropped(answer.id, "generate", f"synthesis:{reason}", scores, instead, list(ask.lineage["seeds"])))
 
-    def _short(self, plan: Plan, asked: int, lately: deque[tuple[int, int]]) -> tuple[str, str]:
+    def _short(self, plan: Plan, asked: int, lately: tuple[int, int]) -> tuple[str, str]:
         reasons = Counter(row.reason.partition(":")[2] for row in self.grown.dropped)
         reasons.update(f"failed: {row.kind}" for row in self.grown.failures)
         took = ", ".join(f"{number} {reason}" for reason, number in reasons.most_common())
-        answers, new = sum(size for size, _ in lately), sum(found for _, found in lately)
+        answers, new = lately
         where = f" (missing: {plan.short()})" if plan.short() else ""
         message = (
             f"{len(plan.grown)} of {plan.count} texts were accepted{where}: the last {answers} of {asked} answers brought {new} new ones. "
@@ -226,8 +230,8 @@ def _known(config: Operation, seeds: list[Seed], note: Callable[[str], None]) ->
     texts = Texts(config.near)
     for seed in seeds:
         texts.add(seed.id, seed.text)
-    if len({seed.text for seed in seeds}) < 10:
-        note(f"[prompts.synthesize] has {len(seeds)} seeds; with fewer than ten, what comes of them is often alike")
+    if (different := len({seed.text for seed in seeds})) < 10:
+        note(f"[prompts.synthesize] has {different} seeds; with fewer than ten, what comes of them is often alike")
     return texts
 
 
@@ -246,10 +250,14 @@ def _given(personas: str | list[str], base: Path) -> list[Synthesized]:
     return [persona(text, {"operation": "given", "seeds": []}) for text in found]
 
 
-def _dry(lately: Iterable[tuple[int, int]]) -> bool:
-    """Whether the last rounds together brought less than `YIELD` new rows an answer."""
-    rounds = list(lately)
-    return sum(new for _, new in rounds) < YIELD * sum(size for size, _ in rounds)
+def _dry(rounds: list[tuple[int, int]], patience: int) -> tuple[int, int] | None:
+    """Answers and new rows of the last rounds, where these were enough to give up after."""
+    answers = found = 0
+    for number, (size, new) in enumerate(reversed(rounds), 1):
+        answers, found = answers + size, found + new
+        if number >= patience and answers >= LEAST:
+            return (answers, found) if found < YIELD * answers else None
+    return None
 
 
 def _remedy(reasons: Counter[str]) -> str:
