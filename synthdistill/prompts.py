@@ -11,7 +11,7 @@ import hashlib
 import heapq
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,10 +21,11 @@ from pydantic import Field
 
 from synthdistill.errors import RecipeError
 from synthdistill.manifest import file_hash
+from synthdistill.operations import Operation, Personas
 from synthdistill.prompt_template import Template, template_path
-from synthdistill.records import Dropped, Message, Prompt, Split, decode, digest, encode
+from synthdistill.records import Dropped, Message, Prompt, Split, Synthesized, decode, digest, encode
 from synthdistill.settings import Settings
-from synthdistill.shards import Output, read, write
+from synthdistill.shards import Output, read, shard_of, write
 from synthdistill.sources import Row, read_rows, source_files
 from synthdistill.spool import Spool
 from synthdistill.text import as_text, normalise, share_of
@@ -44,6 +45,7 @@ class Config(Settings):
     group: str | None = None
     held_out: Annotated[float, Field(ge=0, lt=1)] | Annotated[str, Field(min_length=1)] = 0.1
     validation: float = Field(0.05, ge=0, lt=1)
+    synthesize: Operation | None = None
 
 
 @dataclass(slots=True)
@@ -69,6 +71,16 @@ class Loaded:
     def shard(self, split: Split, number: int) -> Iterator[Prompt]:
         """The prompts of one shard of a split."""
         yield from read(self.folder, f"prompts-{split}", Prompt, number)
+
+    def add(self, written: Iterable[Prompt], shards: int) -> None:
+        """Put more prompts for training among those of the source."""
+        bins: dict[int, list[Prompt]] = {}
+        for prompt in written:
+            bins.setdefault(shard_of(prompt.id, shards), []).append(prompt)
+        for number, new in bins.items():
+            [output] = write(self.folder, "prompts-train", [*self.shard("train", number), *new], shards=shards)
+            self.outputs = [each for each in self.outputs if each.file != output.file] + [output]
+            self.counts["train"] += len(new)
 
     @property
     def prompts(self) -> list[Prompt]:
@@ -145,11 +157,18 @@ def files(config: Config, base: Path) -> dict[str, str]:
             found[name] = each.hexdigest()
     if config.template:
         found[config.template] = file_hash(template_path(config.template, base))
+    for name in config.synthesize.templates() if config.synthesize else []:
+        found[name] = file_hash(template_path(name, base, "[prompts.synthesize] template"))
+    if isinstance(config.synthesize, Personas) and isinstance(config.synthesize.personas, str):
+        path = base / config.synthesize.personas
+        if not path.is_file():
+            raise RecipeError(f"[prompts.synthesize] personas: no such file: {path}", "Give a text file with one persona a line")
+        found[config.synthesize.personas] = file_hash(path)
     return found
 
 
-def messages_for(config: Config, base: Path, template: Path) -> dict[str, list[Message]]:
-    """What another template (the student's) makes of the same rows: prompt id -> messages.
+def messages_for(config: Config, base: Path, template: Path, grown: Iterable[Synthesized] = ()) -> dict[str, list[Message]]:
+    """What another template (the student's) makes of the same rows, `grown` ones among them: prompt id -> messages.
 
     Raises:
         RecipeError: as `load`, for this template.
@@ -162,7 +181,7 @@ def messages_for(config: Config, base: Path, template: Path) -> dict[str, list[M
         for row in read_rows(base / name, base=base):
             messages, tools, _ = _content(row, teacher)
             found.setdefault(digest(messages, tools), student.render(row))
-    return found
+    return found | {row.id: student.render(Row(row.values, "a synthesised row")) for row in grown}
 
 
 def of_text(config: Config, base: Path, text: str, *, student_template: str | None = None) -> Prompt:
@@ -186,6 +205,13 @@ def of_text(config: Config, base: Path, text: str, *, student_template: str | No
             )
     messages = template.render(Row(values, "the message"))
     return Prompt(digest(messages, None), [], messages, text, "held_out")
+
+
+def own_messages(row: Row) -> tuple[list[Message], list[dict[str, Any]] | None]:
+    """The `messages` of a row, as they are asked, and its `tools`; no messages where it has none that can be read."""
+    messages = row.values.get("messages")
+    messages = _json(messages) if isinstance(messages, str) else messages
+    return [_without_nulls(message) for message in messages] if _are_messages(messages) else [], _tools(row)
 
 
 @dataclass(slots=True)

@@ -200,6 +200,7 @@ def _nearest(key: str, valid: list[str]) -> str:
     known = keys()  # a key of another kind is not misspelt
     near = [] if key in known else difflib.get_close_matches(given, valid, n=1, cutoff=0.5)
     elsewhere = [] if key in known else [each for each in known if each.rpartition(".")[2] == given]
+    elsewhere.sort(key=lambda each: each.partition(".")[0] != key.partition(".")[0])  # of the same table first
     if near or not elsewhere:
         return f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(valid)}"
     return f"Did you mean {elsewhere[0]}?"

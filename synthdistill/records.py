@@ -39,6 +39,18 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
+class Synthesized:
+    """A row that the teacher wrote. Its id is that of the prompt it becomes."""
+
+    id: str
+    text: str
+    """What is new: the value of the column, or the user's turn."""
+    values: dict[str, Any]
+    """The row as it would stand in the user's source: what the template reads, or `messages`."""
+    lineage: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens of one answer."""
 

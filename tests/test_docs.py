@@ -25,7 +25,7 @@ from synthdistill.recipe import Recipe, keys
 ROOT = Path(__file__).parent.parent
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]}
 COMMANDS = typer.main.get_command(app).commands
-RECORDS = ("Prompt", "Completion", "Failure", "Example", "Dropped", "Comparison")
+RECORDS = ("Prompt", "Synthesized", "Completion", "Failure", "Example", "Dropped", "Comparison")
 
 
 def section(page: str, title: str) -> str:

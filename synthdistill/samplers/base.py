@@ -14,27 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Literal, Protocol, Self
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
 from synthdistill.budget import Price, Purse
 from synthdistill.records import Completion, Failure, Prompt, digest
+from synthdistill.sampling import Sampling as Sampling
 from synthdistill.settings import Settings, how
-
-
-class Sampling(Settings):
-    """How an answer is drawn. Temperature 0 is greedy; `seed` fixes the draw of every row, whatever the batch."""
-
-    temperature: float = Field(0.0, ge=0, le=10)
-    top_p: float = Field(1.0, gt=0, le=1)
-    max_tokens: int = Field(512, ge=1, le=1_000_000)
-    stop: list[Annotated[str, Field(min_length=1)]] | None = None
-    seed: int = Field(0, ge=0, lt=2**63)
-    _what: dict[str, Any] = PrivateAttr(default_factory=dict)
-
-    def what(self) -> dict[str, Any]:
-        if not self._what:  # it is asked for with each row
-            self._what.update(super().what())
-        return self._what
 
 
 class Terms(Settings):

@@ -27,6 +27,7 @@ from synthdistill.spool import Spool
 STAGE = "generate"
 ASKED, TAKEN, FAILED = "completions", "taken", "failures"
 """The stems of the journals: what this run asked for, what it took over from another run or from the source, what could not be had."""
+STEMS = (ASKED, TAKEN, FAILED)
 STORM = 20
 """Final failures from which it is not the rows that are at fault, where `max_failed` does not allow for more."""
 
@@ -147,7 +148,7 @@ class Answers:
                     break
 
     def seal(self, loaded: Loaded, samples: Mapping[Split, int], count: int, twins: Mapping[str, Path]) -> Sealed:
-        """Write the answers of each split in shards by prompt, sorted by id, and the failures. The journals stay until `clear`."""
+        """Write the answers of each split in shards by prompt, sorted by id, and the failures. The journals stay."""
         found = Sealed()
         with Spool(self.folder, "answers", count) as spool:
             for stem in (TAKEN, ASKED):
@@ -159,12 +160,6 @@ class Answers:
         failures = sorted(self.failures.values(), key=lambda row: row.id)
         found.outputs.append(shards.seal(self.folder / "failures.jsonl", b"".join(map(encode, failures)), rows=len(failures)))
         return found
-
-    def clear(self) -> None:
-        """The journals go once all they hold is sealed."""
-        for stem in (ASKED, TAKEN, FAILED):
-            for path in shards.journals(self.folder, stem):
-                path.unlink()
 
     def _seal_bin(
         self, found: Sealed, loaded: Loaded, samples: Mapping[Split, int], number: int, spool: Spool, twins: Mapping[str, Path]

@@ -14,7 +14,6 @@ shard at a time is in memory: a job of ten million rows takes no more than one o
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +27,19 @@ from synthdistill.evaluation import cost
 from synthdistill.manifest import Counts, Manifest, ModelUsed, open_stage
 from synthdistill.progress import Progress
 from synthdistill.prompts import Loaded
-from synthdistill.records import Completion, Prompt, Split
+from synthdistill.records import Completion, Failure, Prompt, Split
 from synthdistill.runs import Run
 from synthdistill.samplers import identify, open_sampler
 from synthdistill.samplers.base import ApiModel, Identity, Model, Request, Sampler, Sampling, Workload, completion_id
+from synthdistill.samplers.late import Late
 from synthdistill.samplers.metered import Metered
 from synthdistill.settings import Settings, how
-from synthdistill.stages.answers import ASKED, STAGE, STORM, Answers, Sealed, earlier, twins
+from synthdistill.stages import synthesis
+from synthdistill.stages.answers import ASKED, STAGE, STEMS, STORM, Answers, Sealed, earlier, twins
 from synthdistill.stages.forecast import forecast
 from synthdistill.stages.spend import Spend
+from synthdistill.synthesis import teacher as synthesis_teacher
+from synthdistill.synthesis.growth import Grown
 
 LEDGER = "spend.jsonl"
 ORDER: tuple[Split, ...] = ("held_out", "validation", "train")
@@ -129,7 +132,7 @@ def run(
     _refuse_budget_without_price(config, teacher)
     opening = open_stage(folder, STAGE, decides, inputs={}, run=place, shards=count_shards)
     if opening.sealed:
-        Answers(folder).clear()  # a kill may have come between the manifest and this
+        _clear(folder)  # a kill may have come between the manifest and this
         return opening.sealed
 
     for left in folder.glob("prompts-*.jsonl"):  # of a start that bound nobody, under another recipe
@@ -138,15 +141,16 @@ def run(
     if not loaded.counts["held_out"]:
         progress.note("generate: no prompt is held out, so that eval will have none to judge the student on ([prompts] held_out)")
     identity = identify(teacher, place.base)
-    wanted = Wanted(loaded, identity, config, held_out)
-    answers = Answers.recall(folder)
-    answers.forget_strangers(wanted.requests())
-    answers.take_over(wanted.requests(), place, progress.note, _checked)
-
-    with _purse(folder, teacher, config) as purse:
+    with _purse(folder, teacher, config) as purse, _sampler(teacher, place, workload, purse) as sampler:
+        grown = _grown(prompts, loaded, sampler, purse, identity, place, progress, limit, opening.shards, seal)
+        wanted = Wanted(loaded, identity, config, held_out)
+        answers = Answers.recall(folder)
+        answers.forget_strangers(wanted.requests())
+        answers.take_over(wanted.requests(), place, progress.note, _checked)
         spend = Spend(purse, wanted.count, answers.count)
         if not seal and any(answers.missing(wanted.requests())):
-            _ask(answers, wanted, spend, config, teacher, place, workload, progress)
+            most = max(STORM, int(config.max_failed * wanted.count))
+            _ask(answers, lambda: answers.missing(wanted.requests()), spend, sampler, progress, most)
     if not seal:
         _refuse_holes(config, wanted, answers, spend, place)
 
@@ -154,15 +158,20 @@ def run(
     if seal and not sealed.written:
         raise RecipeError("there is no answer to seal", f"Ask for some: {place.command(STAGE)}")
     manifest = opening.seal(
-        outputs=[*loaded.outputs, *shards.write(folder, "dropped", loaded.dropped, shards=1, key="completion_id"), *sealed.outputs],
-        counts=_counts(wanted, answers, sealed),
+        outputs=[
+            *loaded.outputs,
+            *shards.write(folder, "dropped", loaded.dropped, shards=1, key="completion_id"),
+            *sealed.outputs,
+            *grown.outputs,
+        ],
+        counts=_counts(wanted, answers, sealed, grown),
         files=decides["files"],
         models={"teacher": ModelUsed(id=identity.id, revision=identity.revision)},
-        usage={kind: sealed.usage[kind] for kind in ("input", "output", "cached_input")},
-        cost_usd=cost.bill(dict(sealed.usage), teacher.price.model_dump() if teacher.price else None),
+        usage=(usage := {kind: sealed.usage[kind] + getattr(grown.usage, kind) for kind in ("input", "output", "cached_input")}),
+        cost_usd=cost.bill(usage, teacher.price.model_dump() if teacher.price else None),
         results={"spend": spend.figures(answers.count)},
     )
-    answers.clear()
+    _clear(folder)
     return manifest
 
 
@@ -186,6 +195,7 @@ def plan(
     Raises:
         SynthdistillError: any of its kinds, as `run`.
     """
+    synthesis.refuse_unfit(prompts, place.base)
     folder = place.stage(STAGE)
     identity = identify(teacher, place.base)
     loaded = _loaded(prompts, place, limit)
@@ -196,14 +206,15 @@ def plan(
         decides = what(config, prompts=prompts, teacher=teacher, held_out=held_out, base=place.base, limit=limit)
         open_stage(folder, STAGE, decides, inputs={}, run=place, shards=count_shards)
         answers.take_over(wanted.requests(), place, progress.note, _checked)
-        with _purse(folder, teacher, config) as purse:
-            few = list(islice(_first_prompts(answers.missing(wanted.requests(("train",))), probe), probe * config.samples))
-            _answer(answers, lambda: iter(few), len(few), Spend(purse, len(few), 0), teacher, place, workload, progress, STORM)
+        with _purse(folder, teacher, config) as purse, _sampler(teacher, place, workload, purse) as sampler:
+            few = list(_first_prompts(answers.missing(wanted.requests(("train",))), probe))
+            _ask(answers, lambda: iter(few), Spend(purse, wanted.count, answers.count), sampler, progress, STORM)
     known = {bytes.fromhex(row.id) for row in earlier(place, lambda line: None)}
     missing = [request for request in answers.missing(wanted.requests()) if bytes.fromhex(request.id) not in known]
     seen = list(shards.replay(folder, ASKED, Completion)) if folder.is_dir() else []
     return {
         "prompts": {split: loaded.counts[split] for split in ORDER},
+        **({"to_synthesize": prompts.synthesize.count} if prompts.synthesize else {}),
         "dropped": dict(Counter(row.reason for row in loaded.dropped)),
         "requests": wanted.count,
         "answered": wanted.count - len(missing),
@@ -238,38 +249,52 @@ def _refuse_budget_without_price(config: Config, teacher: Model) -> None:
         )
 
 
+def _sampler(teacher: Model, place: Run, workload: Workload, purse: Purse) -> Sampler:
+    """The teacher, opened when it is first asked. One that is paid for each attempt asks the purse itself."""
+    work = replace(workload, purse=purse, folder=place.stage(STAGE))
+    late = Late(lambda: open_sampler(teacher, place.base, work))
+    return late if isinstance(teacher, ApiModel) else Metered(late, purse)
+
+
+def _grown(
+    prompts: prompts_room.Config,
+    loaded: Loaded,
+    sampler: Sampler,
+    purse: Purse,
+    identity: Identity,
+    place: Run,
+    progress: Progress,
+    limit: int | None,
+    count: int,
+    seal: bool,
+) -> Grown:
+    """The prompts that the teacher writes come on top of those of the source."""
+    if prompts.synthesize is None:
+        return Grown()
+
+    def ask(requests: Iterable[Request]) -> Iterator[Completion | Failure]:
+        if seal:
+            raise RecipeError("the synthesis of prompts is not finished, so that nothing can be sealed", f"Run: {place.command(STAGE)}")
+        yield from sampler.sample(requests)
+        if purse.refused is not None:
+            raise _out_of_budget(Spend(purse, 0, 0), "in the synthesis of prompts", place)
+
+    split_of = {prompt.id: split for split in ORDER for prompt in loaded.split(split)}.get
+    written, grown = synthesis.synthesize(prompts, split_of, ask, identity=identity, place=place, progress=progress, limit=limit)
+    loaded.add(written, count)
+    return grown
+
+
 def _ask(
     answers: Answers,
-    wanted: Wanted,
-    spend: Spend,
-    config: Config,
-    teacher: Model,
-    place: Run,
-    workload: Workload,
-    progress: Progress,
-) -> None:
-    most = max(STORM, int(config.max_failed * wanted.count))
-    _answer(answers, lambda: answers.missing(wanted.requests()), wanted.count, spend, teacher, place, workload, progress, most)
-
-
-def _answer(
-    answers: Answers,
     requests: Callable[[], Iterator[Request]],
-    total: int,
     spend: Spend,
-    teacher: Model,
-    place: Run,
-    workload: Workload,
+    sampler: Sampler,
     progress: Progress,
     most_failures: int,
 ) -> None:
     """Ask, and once more for what failed for a passing reason."""
-    work = replace(workload, purse=spend.purse, folder=place.stage(STAGE))
-    with (
-        open_sampler(teacher, place.base, work) as opened,
-        progress.task(STAGE, total=total, done=answers.count, told=lambda: spend.line(answers.count)) as advance,
-    ):
-        sampler: Sampler = opened if isinstance(teacher, ApiModel) else Metered(opened, spend.purse)
+    with progress.task(STAGE, total=spend.total, done=answers.count, told=lambda: spend.line(answers.count)) as advance:
         answers.ask(sampler, requests(), advance, most_failures, _checked)
         if spend.purse.refused is None and any(failure.retryable for failure in answers.failures.values()):
             answers.ask(sampler, answers.failed(requests()), advance, most_failures, _checked)
@@ -296,10 +321,7 @@ def _refuse_holes(config: Config, wanted: Wanted, answers: Answers, spend: Spend
     too_many = len(failures) - len(passing) > config.max_failed * wanted.count
     unasked = wanted.count - answers.count - len(failures)
     if spend.purse.refused is not None and (unasked or passing):
-        raise BudgetError(
-            f"the budget is used up: {spend.of_budget()}, {answers.count} of {wanted.count} answers",
-            f"Raise [generate] budget and start again, or seal what is there: {place.command(STAGE)} --seal",
-        )
+        raise _out_of_budget(spend, f"{answers.count} of {wanted.count} answers", place)
     if not passing and not too_many:
         if unasked:
             raise SynthdistillError(f"{unasked} of {wanted.count} answers were not asked for", "Please report this")
@@ -315,7 +337,21 @@ def _refuse_holes(config: Config, wanted: Wanted, answers: Answers, spend: Spend
     )
 
 
-def _counts(wanted: Wanted, answers: Answers, sealed: Sealed) -> Counts:
+def _out_of_budget(spend: Spend, where: str, place: Run) -> BudgetError:
+    return BudgetError(
+        f"the budget is used up: {spend.of_budget()}, {where}",
+        f"Raise [generate] budget and start again, or seal what is there: {place.command(STAGE)} --seal",
+    )
+
+
+def _clear(folder: Path) -> None:
+    """The journals go once all they hold is sealed."""
+    for stem in (*STEMS, *synthesis_teacher.STEMS):
+        for path in shards.journals(folder, stem):
+            path.unlink()
+
+
+def _counts(wanted: Wanted, answers: Answers, sealed: Sealed, grown: Grown) -> Counts:
     loaded, failed = wanted.loaded, Counter(failure.kind for failure in answers.failures.values())
     if unasked := wanted.count - sealed.written - failed.total():
         failed["not_asked"] = unasked
@@ -330,5 +366,6 @@ def _counts(wanted: Wanted, answers: Answers, sealed: Sealed) -> Counts:
             **{f"rows_dropped_{reason}": count for reason, count in Counter(row.reason for row in loaded.dropped).items()},
             **{f"prompts_{split}": loaded.counts[split] for split in ORDER},
             "taken_over": sealed.taken,
+            **(grown.counts() if grown.rows else {}),
         },
     )

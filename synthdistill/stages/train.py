@@ -30,6 +30,8 @@ from synthdistill.records import Completion, Dropped, Example, Message, Prompt, 
 from synthdistill.runs import Run
 from synthdistill.samplers import model_folder
 from synthdistill.settings import Settings
+from synthdistill.stages import synthesis
+from synthdistill.synthesis.growth import rows_in
 from synthdistill.training.guards import quiet
 from synthdistill.training.hyperparameters import Hyperparameters
 from synthdistill.training.render import Dialogue, Rendered, render, serve
@@ -150,6 +152,7 @@ def refuse_unfit(config: Config, *, prompts: prompts_room.Config, base: Path, li
     Raises:
         RecipeError, MissingError: as `run`.
     """
+    synthesis.refuse_unfit(prompts, base, _template(config, base) if config.template else None)
     asked = prompts_room.messages_for(prompts, base, _template(config, base)) if config.template else {}
     found = (prompt for prompt in prompts_room.load(prompts, base, limit=limit).prompts if prompt.split != "held_out")
     answer = {"role": "assistant", "content": "An answer."}
@@ -188,7 +191,8 @@ def plan(config: Config, *, prompts: prompts_room.Config, place: Run, limit: int
 
 def _material(config: Config, prompts: prompts_room.Config, place: Run, limit: int | None) -> Material:
     """Read the rows and make ids of them; what cannot be trained on is dropped with its reason."""
-    asked = prompts_room.messages_for(prompts, place.base, _template(config, place.base)) if config.template else {}
+    grown = rows_in(place.stage("generate"))
+    asked = prompts_room.messages_for(prompts, place.base, _template(config, place.base), grown) if config.template else {}
     examples, dropped, more = _examples(config, place, limit)
     pairs, unfit = _validation(config, place, limit)
     rows = {"": [_asked(row, asked) for row in examples], "validation_": [_asked(row, asked) for row in pairs]}
