@@ -54,7 +54,10 @@ class _Asked:
 
 
 class _Gone(Exception):
-    """The engine's process ended, or has said nothing for too long."""
+    """The engine's process ended, has said nothing for too long, or did not come back."""
+
+    told = False
+    """Whether the message has the engine's own words, so that its log need not be shown."""
 
 
 class VllmSampler(Closing):
@@ -130,7 +133,9 @@ class VllmSampler(Closing):
             if isinstance(found, Failed):
                 words = found.message if found.plain else f"{found.message}; its last words:\n{self._engine.tail()}"
                 if starts:  # it ran before: what it lacks now, as memory that the dead one holds, may be there in a moment
-                    raise _Gone(words)
+                    gone = _Gone(words)
+                    gone.told = True
+                    raise gone
                 self.close()
                 raise SamplerError(f"vLLM cannot start: {words}", "Mend [teacher], or try kind = transformers")
             self.tokenizer.context, self._room = found.context, 2 * found.rows
@@ -139,10 +144,11 @@ class VllmSampler(Closing):
 
     def _bury(self, gone: _Gone, starts: int) -> None:
         """Clear a dead engine away; say so when another start would be one too many."""
-        tail = self._engine.tail() if self._engine else ""
+        tail = f"; its last words:\n{self._engine.tail()}" if self._engine and not gone.told else ""
         self.close()
         if starts > RESTARTS:
-            raise SamplerError(f"the vLLM engine died {starts} times without an answer between ({gone}); its last words:\n{tail}") from gone
+            hint = "What was answered is kept; the same command goes on from there"
+            raise SamplerError(f"the vLLM engine died {starts} times without an answer between ({gone}){tail}", hint) from gone
 
     def _feed(self, engine: "_Engine", waiting: Iterator[Request], asked: dict[str, _Asked]) -> Iterator[Failure]:
         """Fill the engine up. Rows that it cannot be asked come out as failures."""
