@@ -5,6 +5,8 @@ with open_sampler(config.teacher, base, Workload()) as sampler: ...
 """
 
 import os
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from synthdistill.errors import MissingError, RecipeError
@@ -41,11 +43,11 @@ def identify(model: Model, base: Path) -> Identity:
             if not answers.is_file():
                 raise RecipeError(f"[teacher] answers: no such file: {answers}", "Give a JSONL file of scripted answers")
             return Identity(f"scripted/{answers.name}", file_hash(answers)[:16])
-        case TransformersModel() | VllmModel():
-            folder = model_folder(model.model, base)
-            if folder is None:
-                return Identity(model.model, model.revision)
-            return Identity(folder.name, folder_hash(folder), folder)
+        case TransformersModel():
+            return _of_weights(model.model, model.revision, base)
+        case VllmModel():
+            weights = _of_weights(model.model, model.revision, base)
+            return replace(weights, revision=", ".join(filter(None, [weights.revision, *_variant(model, base)])) or None)
 
 
 def open_sampler(model: Model, base: Path, workload: Workload) -> Sampler:
@@ -76,7 +78,31 @@ def open_sampler(model: Model, base: Path, workload: Workload) -> Sampler:
             from synthdistill.samplers.vllm import VllmSampler
 
             place = model_folder(model.model, base)
-            return VllmSampler(str(place or model.model), identify(model, base).id, workload, revision=model.revision, engine=model.engine)
+            adapter = (adapter_folder(model.lora, base) or model.lora) if model.lora else None
+            return VllmSampler(
+                str(place or model.model),
+                identify(model, base).id,
+                workload,
+                revision=model.revision,
+                engine=model.arguments(),
+                lora=str(adapter) if adapter else None,
+            )
+
+
+def _of_weights(model: str, revision: str | None, base: Path) -> Identity:
+    folder = model_folder(model, base)
+    return Identity(model, revision) if folder is None else Identity(folder.name, folder_hash(folder), folder)
+
+
+def _variant(model: VllmModel, base: Path) -> Iterator[str]:
+    """What makes other answers of the same weights. Nothing where nothing is set, so that a plain model keeps its ids."""
+    if model.lora:
+        folder = adapter_folder(model.lora, base)
+        yield f"lora {folder.name} {folder_hash(folder)}" if folder else f"lora {model.lora}"
+    if model.quantization:
+        yield f"quantization {model.quantization}"
+    if model.dtype:
+        yield f"dtype {model.dtype}"
 
 
 def model_folder(model: str, base: Path) -> Path | None:
@@ -93,6 +119,23 @@ def model_folder(model: str, base: Path) -> Path | None:
     if folder.exists() or model.startswith((".", "/", "~")) or model.count("/") != 1:
         raise RecipeError(
             f"{model!r} is no model folder: {folder}/config.json is not there", "Give a folder with config.json, or a hub id owner/name"
+        )
+    return None
+
+
+def adapter_folder(lora: str, base: Path) -> Path | None:
+    """The local folder of a PEFT adapter, None for a hub id.
+
+    Raises:
+        RecipeError: a path that is no adapter's folder.
+    """
+    folder = base / Path(lora).expanduser()
+    if (folder / "adapter_config.json").is_file():
+        return folder
+    if folder.exists() or lora.startswith((".", "/", "~")) or lora.count("/") != 1:
+        raise RecipeError(
+            f"{lora!r} is no LoRA adapter: {folder}/adapter_config.json is not there",
+            "Give the folder that PEFT's save_pretrained wrote, or a hub id owner/name",
         )
     return None
 

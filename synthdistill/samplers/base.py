@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Literal, Protocol, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from synthdistill.budget import Price, Purse
 from synthdistill.records import Completion, Failure, Prompt, digest
@@ -61,13 +61,44 @@ class TransformersModel(_Model):
 
 
 class VllmModel(_Model):
-    """A local folder or hub id, through a vLLM engine in a child process."""
+    """A local folder or hub id, through a vLLM engine in a child process.
+
+    `max_model_len` is *what*: it decides which prompts are too long and where an answer is cut. Unlike `dtype`, `quantization` and `lora`
+    it is no part of an answer's id, so that a run with a larger one takes over what was answered and asks only for what was too long.
+    """
 
     kind: Literal["vllm"]
     model: str = Field(min_length=1)
     revision: str | None = None
+    lora: str | None = Field(None, min_length=1)
+    """A folder of a PEFT adapter, or a hub id."""
+    quantization: str | None = Field(None, min_length=1)
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] | None = None
+    max_model_len: int | None = Field(None, ge=1)
+    tensor_parallel: int = how(1, ge=1)
+    gpu_memory_utilization: float | None = how(None, gt=0, le=1)
     engine: dict[str, Any] = how({})
-    """Arguments of vLLM's engine, as `tensor_parallel_size`."""
+    """Any other argument of vLLM's engine; it wins over the keys above."""
+
+    @field_validator("engine")
+    @classmethod
+    def _names_no_model(cls, engine: dict[str, Any]) -> dict[str, Any]:
+        """What is fingerprinted as one model must not be answered by another."""
+        for name in ("model", "revision", "tokenizer"):
+            if name in engine:
+                raise ValueError(f"should not hold {name}, which [teacher] decides")
+        return engine
+
+    def arguments(self) -> dict[str, Any]:
+        """The engine arguments that the keys stand for, by vLLM's names; those that were not set are left to the machine."""
+        named = {
+            "quantization": self.quantization,
+            "dtype": self.dtype,
+            "max_model_len": self.max_model_len,
+            "tensor_parallel_size": self.tensor_parallel,
+            "gpu_memory_utilization": self.gpu_memory_utilization,
+        }
+        return {name: value for name, value in named.items() if value is not None} | self.engine
 
 
 class BuiltinModel(_Model):

@@ -51,6 +51,8 @@ class ChatTokenizer:
             ids = self.ids(request.prompt)
         except Exception as error:  # a model's own template raises what it likes: wrong order of roles, a missing field
             return failure(request, "template", f"the model's chat template cannot render these messages: {error}")
+        if not ids:
+            return failure(request, "empty", "the model's chat template makes no tokens of these messages")
         if self.context is not None and len(ids) >= self.context:
             return failure(request, "too_long", f"the prompt has {len(ids)} tokens, the model reads {self.context} with its answer")
         return ids

@@ -3,27 +3,47 @@
     python -m synthdistill.samplers.vllm_engine FD
 
 FD is one end of a socket pair. Parent and child speak msgpack: `Setup` once, then lists of `Ask` one way; `Ready` or `Failed`, then lists
-of `Done` or `Refused` the other way.
+of `Done` or `Refused` the other way, an empty one now and then while a long answer is made.
 """
 
+import difflib
+import json
+import logging
 import os
 import queue
 import sys
 import threading
+import time
 import traceback
 from multiprocessing.connection import Connection
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 
+ALIVE_S = 1.0
+"""An engine that steps says so this often at least."""
+GPU_SHARE = 0.9
+"""Of a GPU's memory, where the recipe does not say. The engine has the GPU to itself (eval runs teacher and student one after the other),
+so nearly all of it: what the weights leave is cache, and a larger cache is a larger batch. A tenth stays for a desktop and for what vLLM
+cannot foresee when it sizes its cache; with its own 0.92 it refuses to start where a little more than that is taken already."""
+
 
 class Setup(msgspec.Struct, tag=True):
-    """What engine to start. `rows` is how many it will hold at most."""
+    """What engine to start. `rows` is how many it will hold at most, None for vLLM's own choice for this device."""
 
     path: str
     revision: str | None
-    rows: int
+    rows: int | None
     engine: dict[str, Any]
+    lora: str | None = None
+
+
+class Shape(msgspec.Struct, tag=True):
+    """What an answer must look like: `ResponseFormat`, a JSON schema as its text (msgpack has no integer above 64 bits)."""
+
+    kind: Literal["json_schema", "regex", "choice"]
+    value: str | list[str]
 
 
 class Ask(msgspec.Struct, tag=True):
@@ -36,18 +56,21 @@ class Ask(msgspec.Struct, tag=True):
     max_tokens: int
     stop: list[str] | None
     seed: int
+    shape: Shape | None = None
 
 
 class Ready(msgspec.Struct, tag=True):
-    """The engine runs; `context` is the number of tokens that prompt and answer may have."""
+    """The engine runs; `context` is the number of tokens that prompt and answer may have, `rows` how many answers it makes at once."""
 
     context: int
+    rows: int
 
 
 class Failed(msgspec.Struct, tag=True):
-    """The engine cannot start."""
+    """The engine cannot start. `plain` where the message says it all and the log would only bury it."""
 
     message: str
+    plain: bool
 
 
 class Done(msgspec.Struct, tag=True):
@@ -77,21 +100,32 @@ def main(descriptor: int) -> None:
     asks: queue.SimpleQueue[list[Ask]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, asks), daemon=True).start()
     try:
-        engine = _engine(setup)
+        engine, adapter = _engine(setup)
     except Exception as error:  # vLLM refuses a model in many ways; the parent shows which
         traceback.print_exc()
-        connection.send_bytes(msgspec.msgpack.encode(Failed(f"{type(error).__name__}: {error}")))
+        plain = isinstance(error, (ValueError, TypeError, OSError))
+        connection.send_bytes(msgspec.msgpack.encode(Failed(_words(error), plain)))
         sys.exit(1)
-    connection.send_bytes(msgspec.msgpack.encode(Ready(engine.model_config.max_model_len)))
+    rows = engine.vllm_config.scheduler_config.max_num_seqs
+    connection.send_bytes(msgspec.msgpack.encode(Ready(engine.model_config.max_model_len, rows)))
+    _serve(connection, asks, engine, adapter)
+
+
+def _serve(connection: Connection, asks: "queue.SimpleQueue[list[Ask]]", engine: Any, adapter: Any) -> None:
+    """Step, take new rows in between two steps, hand over what is done after each."""
+    grammars = _Grammars()
+    told = time.monotonic()
     while True:
         found: list[Done | Refused] = []
         while not engine.has_unfinished_requests() or not asks.empty():
-            found += _add(engine, asks.get())
+            found += _add(engine, asks.get(), adapter)
             if found:
                 break
-        found += [_done(output) for output in engine.step() if output.finished] if engine.has_unfinished_requests() else []
-        if found:
+        if engine.has_unfinished_requests():
+            found += [_done(output, grammars) for output in engine.step() if output.finished]
+        if found or time.monotonic() - told > ALIVE_S:
             connection.send_bytes(msgspec.msgpack.encode(found))
+            told = time.monotonic()
 
 
 def _listen(connection: Connection, asks: "queue.SimpleQueue[list[Ask]]") -> None:
@@ -103,42 +137,124 @@ def _listen(connection: Connection, asks: "queue.SimpleQueue[list[Ask]]") -> Non
         os._exit(0)
 
 
-def _engine(setup: Setup) -> Any:
+def _engine(setup: Setup) -> tuple[Any, Any]:
+    """The engine and the adapter that each row is asked with, None where there is none.
+
+    The usage context is that of `vllm.LLM`: batch and step sizes follow from it, and are then those of offline work on this device. Prefix
+    caching is left to vLLM, which has it on for each model that can: samples of a prompt are rows of their own and share its work.
+    """
     from vllm.engine.arg_utils import EngineArgs
     from vllm.platforms import current_platform
+    from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.llm_engine import LLMEngine
 
-    arguments: dict[str, Any] = {"model": setup.path, "revision": setup.revision, "disable_log_stats": True, "max_num_seqs": setup.rows}
+    adapter = _adapter(setup.lora) if setup.lora else None
+    arguments: dict[str, Any] = {"model": setup.path, "revision": setup.revision, "disable_log_stats": True}
+    if setup.rows is not None:
+        arguments["max_num_seqs"] = setup.rows
     if current_platform.is_cpu():
         arguments |= {"dtype": "float32", "enforce_eager": True}
-    return LLMEngine.from_engine_args(EngineArgs(**(arguments | setup.engine)))
+    else:  # -1: the model's whole context, or what fits in memory of it, instead of no start
+        arguments |= {"gpu_memory_utilization": GPU_SHARE, "max_model_len": -1}
+    if adapter is not None:
+        arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": _rank(Path(adapter.lora_path))}
+    arguments |= setup.engine
+    _refuse_unknown(arguments, list(EngineArgs.__dataclass_fields__))
+    engine = LLMEngine.from_engine_args(EngineArgs(**arguments), usage_context=UsageContext.LLM_CLASS)
+    if adapter is not None:
+        engine.add_lora(adapter)  # now, so that a broken one is told at the start and not by a dead engine
+    return engine, adapter
 
 
-def _add(engine: Any, asks: list[Ask]) -> list[Done | Refused]:
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
+def _refuse_unknown(arguments: dict[str, Any], known: list[str]) -> None:
+    for name in arguments:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise ValueError(f"{name} is no argument of vLLM's engine" + (f"; did you mean {near[0]}?" if near else ""))
 
+
+def _adapter(lora: str) -> Any:
+    from vllm.lora.request import LoRARequest
+    from vllm.lora.utils import get_adapter_absolute_path
+
+    return LoRARequest("teacher", 1, get_adapter_absolute_path(lora))
+
+
+def _rank(folder: Path) -> int:
+    """The adapter's rank, rounded up to one that vLLM has buffers for.
+
+    Raises:
+        ValueError: a rank that is above all of them, or none.
+    """
+    from typing import get_args
+
+    from vllm.config.lora import MaxLoRARanks
+
+    rank = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("r")
+    if not isinstance(rank, int):
+        raise ValueError(f"{folder}/adapter_config.json has no rank (r): it is no LoRA adapter")
+    ranks = get_args(MaxLoRARanks)
+    if rank > max(ranks):
+        raise ValueError(f"the adapter's rank {rank} is above {max(ranks)}, the highest that vLLM serves")
+    return int(min(each for each in ranks if each >= rank))
+
+
+def _add(engine: Any, asks: list[Ask], adapter: Any) -> list[Done | Refused]:
     refused: list[Done | Refused] = []
     for ask in asks:
-        sampling = SamplingParams(
-            temperature=ask.temperature,
-            top_p=ask.top_p,
-            max_tokens=ask.max_tokens,
-            stop=ask.stop,
-            seed=ask.seed if ask.temperature > 0 else None,
-            detokenize=bool(ask.stop),  # the parent makes the text; only stop strings need it here
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
         try:
-            engine.add_request(ask.id, {"prompt_token_ids": ask.ids}, sampling)
-        except ValueError as error:
-            refused.append(Refused(ask.id, str(error)))
+            engine.add_request(ask.id, {"prompt_token_ids": ask.ids}, _sampling(ask), lora_request=adapter)
+        except Exception as error:  # a schema is refused by whichever library reads it, in its own way; the row has its words
+            engine.abort_request([ask.id])
+            refused.append(Refused(ask.id, _words(error)))
     return refused
 
 
-def _done(output: Any) -> Done:
+def _sampling(ask: Ask) -> Any:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+    shape = {{"json_schema": "json"}.get(ask.shape.kind, ask.shape.kind): ask.shape.value} if ask.shape else None
+    return SamplingParams(
+        temperature=ask.temperature,
+        top_p=ask.top_p,
+        max_tokens=ask.max_tokens,
+        stop=ask.stop,
+        seed=ask.seed if ask.temperature > 0 else None,
+        detokenize=bool(ask.stop),  # the parent makes the text; only stop strings need it here
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        structured_outputs=StructuredOutputsParams(**shape) if shape else None,
+    )
+
+
+def _done(output: Any, grammars: "_Grammars") -> Done | Refused:
     answer = output.outputs[0]
+    if answer.finish_reason == "error":
+        return Refused(output.request_id, grammars.words or "the engine gave this row up without a word")
     return Done(output.request_id, list(answer.token_ids), answer.finish_reason or "", output.num_cached_tokens or 0)
+
+
+class _Grammars(logging.Handler):
+    """Hears why a grammar could not be built: the engine ends such a row with `error` and leaves the reason to its log."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.words = ""
+        logging.getLogger("vllm.v1.structured_output").addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        self.words = _words(error) if isinstance(error, Exception) else record.getMessage()
+
+
+def _words(error: Exception) -> str:
+    """An error in one line; of a pydantic error the reasons without their frame."""
+    from pydantic import ValidationError
+
+    if isinstance(error, ValidationError):
+        return "; ".join(": ".join(filter(None, [".".join(map(str, each["loc"])), each["msg"]])) for each in error.errors())
+    said = " ".join(str(error).split())
+    return said if isinstance(error, ValueError) and said else f"{type(error).__name__}: {said}"
 
 
 if __name__ == "__main__":
