@@ -20,7 +20,7 @@ from typing import Any, get_args
 from pydantic import Field
 
 from synthdistill import prompts as prompts_room
-from synthdistill import shards
+from synthdistill import shards, terms
 from synthdistill.errors import RecipeError, StorageError, SynthdistillError
 from synthdistill.evaluation import cost
 from synthdistill.manifest import Counts, Manifest, ModelUsed, Opening, load, open_stage
@@ -117,6 +117,7 @@ def run(
     if opening.sealed:
         _clear(folder)  # a kill may have come between the manifest and this
         return opening.sealed
+    terms.refuse_unaccepted(teacher, place)
 
     loaded = _load(prompts, place, limit)
     if not any(prompt.split == "held_out" for prompt in loaded.prompts):
@@ -144,6 +145,7 @@ def run(
         counts=_counts(loaded, wanted, answers),
         files=decides["files"],
         models={"teacher": ModelUsed(id=identity.id, revision=identity.revision)},
+        terms=terms.used(teacher, place),
         usage=usage,
         cost_usd=cost.bill(usage, teacher.price.model_dump() if teacher.price else None),
     )
