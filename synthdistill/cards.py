@@ -21,7 +21,7 @@ from synthdistill.errors import RecipeError
 from synthdistill.manifest import Manifest, sealed
 from synthdistill.records import Completion, Dropped, Example, Failure, Prompt, Split
 from synthdistill.runs import Run
-from synthdistill.shards import seal
+from synthdistill.shards import Output, seal
 from synthdistill.terms import UNKNOWN, licence_of
 
 RECORDS = {"examples": Example, "completions": Completion, "prompts": Prompt, "dropped": Dropped, "failures": Failure}
@@ -63,14 +63,18 @@ def keep(place: Run, stage: str, manifest: Manifest) -> Path | None:
 def subsets(manifest: Manifest) -> list[Subset]:
     """What can be loaded of a stage. A split without rows is left out: a pattern that matches no file is an error to `datasets`."""
     found: dict[str, tuple[dict[str, str], dict[str, int]]] = {}
-    for output in manifest.outputs:
+    for output in sorted(manifest.outputs, key=_place_of_split):
         stem, _, split = re.sub(r"(-\d+)?\.jsonl$", "", output.file).partition("-")
         if output.rows and stem in RECORDS and (not split or split in get_args(Split)):
-            files, rows = found.setdefault(stem, ({}, {}))
             split = split or "train"
+            files, rows = found.setdefault(stem, ({}, {}))
             files[split] = re.sub(r"-\d+\.jsonl$", "-*.jsonl", output.file)
             rows[split] = rows.get(split, 0) + output.rows
     return [Subset(name, *found[name], features(RECORDS[name])) for name in RECORDS if name in found]
+
+
+def _place_of_split(output: Output) -> int:
+    return next((number for number, split in enumerate(get_args(Split)) if f"-{split}-" in output.file), 0)
 
 
 def features(record: type) -> list[dict[str, Any]]:
@@ -176,7 +180,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 
 def _code(value: Any) -> str:
-    """A value as code in one line of Markdown, whatever is in it."""
-    text = " ".join(str("-" if value is None else value).split())
+    """A value as code in a cell of Markdown, whatever is in it."""
+    text = " ".join(str("-" if value is None else value).split()).replace("|", "\\|")
     fence = "``" if "`" in text else "`"
     return f"{fence} {text} {fence}" if "`" in text else f"{fence}{text}{fence}"

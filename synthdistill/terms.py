@@ -32,10 +32,9 @@ from synthdistill.shards import seal
 UNKNOWN = "unknown"
 BUILTIN = "apache-2.0"
 """The licence of the models in the package."""
-_PRIVATE = [
-    ipaddress.ip_network(network)
-    for network in "127.0.0.0/8 10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 169.254.0.0/16 0.0.0.0/32 ::1/128 ::/128 fc00::/7 fe80::/10".split()
-]
+_PRIVATE4 = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "0.0.0.0/32")
+_PRIVATE6 = ("::1/128", "::/128", "fc00::/7", "fe80::/10")
+_PRIVATE = [ipaddress.ip_network(network) for network in (*_PRIVATE4, *_PRIVATE6)]
 _LOCAL_ENDINGS = (".localhost", ".local", ".internal")
 
 
@@ -176,11 +175,8 @@ def _accepted(model: Model, place: Run) -> Acceptance | None:
     records = _read(place)
     if not records:
         return None
-    identity, hosts, claims = (
-        identify(model, place.base),
-        set(_public_hosts(model)),
-        _claims(model.terms.model_dump() if model.terms else None),
-    )
+    identity, hosts = identify(model, place.base), set(_public_hosts(model))
+    claims = _claims(model.terms.model_dump() if model.terms else None)
     same = [
         each
         for each in records

@@ -202,10 +202,8 @@ def _terms_planned(job: Job, stage: str) -> dict[str, Any]:
     if stage not in _TAUGHT:
         return {}
     needed = terms.needed(job.recipe.teacher, job.place)
-    return {
-        "terms": terms.used(job.recipe.teacher, job.place).model_dump(mode="json")
-        | {"refused": needed and f"{needed}: needs --accept-terms"}
-    }
+    refused = None if needed is None or job.accept_terms else f"{needed}: a start needs --accept-terms"
+    return {"terms": terms.used(job.recipe.teacher, job.place).model_dump(mode="json") | {"refused": refused}}
 
 
 def _refuse_unfit(job: Job) -> None:
