@@ -25,7 +25,8 @@ def rows() -> list[dict[str, Any]]:
     """Prompts whose columns differ from row to row, as those of real logs do."""
     found: list[dict[str, Any]] = []
     for number in range(40):
-        row: dict[str, Any] = {"id": f"2026-01-{number % 28 + 1:02d}", "messages": [{"role": "user", "content": f"Parcel {number}?"}]}
+        day = f"2026-{number // 28 + 1:02d}-{number % 28 + 1:02d}"
+        row: dict[str, Any] = {"id": day, "messages": [{"role": "user", "content": f"Parcel {number}?"}]}
         if number % 5 == 1:
             row["tools"] = TOOLS[number % 2]
         if number % 5 == 2:
@@ -34,12 +35,10 @@ def rows() -> list[dict[str, Any]]:
                 {"role": "tool", "tool_call_id": "c1", "content": f"on its way to {number}"},
                 {"role": "user", "content": "And then?"},
             ]
-        if number % 5 == 3:
-            row["messages"][0]["content"] = [{"type": "text", "text": f"Parcel {number}?"}]
         row["due"] = "2026-02-03" if number % 2 else None
         row["channel"] = ("mail", 3, None, 2.5, {"kind": "phone", "line": number})[number % 5]
         found.append(row)
-    return [*found, {"id": "no prompt", "messages": []}]
+    return [*found, {"id": "no prompt", "messages": [{"role": "user", "content": " "}]}]
 
 
 def answers(folder: Path) -> None:
@@ -49,8 +48,12 @@ def answers(folder: Path) -> None:
 
 def made(folder: Path, *stages: str, **tables: dict[str, Any]) -> Path:
     """A run of the real program; its folder."""
-    prompts = {"template": None, "reference": "due", "slices": ["channel"]}
-    recipe = project(folder, rows(), **({"prompts": prompts, "generate": {"max_failed": 1.0}, "filter": {"rules": []}} | tables))
+    usual: dict[str, dict[str, Any]] = {
+        "prompts": {"template": None, "reference": "due", "slices": ["channel"]},
+        "generate": {"samples": 2, "max_failed": 1.0},
+        "filter": {"rules": []},
+    }
+    recipe = project(folder, rows(), **(usual | tables))
     answers(folder)
     for stage in stages:
         done = synthdistill(stage, recipe)
