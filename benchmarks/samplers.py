@@ -1,7 +1,7 @@
 """What the samplers cost, beside the plainest loop over the same library, in the same run.
 
-    python benchmarks/generate.py
-    python benchmarks/generate.py --quick    # fewer rows
+    python benchmarks/samplers.py
+    python benchmarks/samplers.py --quick    # fewer rows
 
 Prints one JSON line a figure and exits 1 where a target is missed. The api sampler asks a server of its own process that answers after a
 fixed 50 ms; the transformers sampler asks the package's teacher with the demo's held-out messages, on one thread. CPU is this process's,

@@ -28,7 +28,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from generate import _requests
+from samplers import _requests
 
 from synthdistill import shards
 from synthdistill.records import Completion, digest

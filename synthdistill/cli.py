@@ -35,6 +35,7 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, 
 RunName = Annotated[str, typer.Option("--run", metavar="NAME", help="The run to work on.")]
 Set = Annotated[list[str], typer.Option("--set", metavar="A.B=VALUE", help="Override a key of the recipe; may be given again.")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="At most N rows.")]
+AcceptTerms = Annotated[bool, typer.Option("--accept-terms", help="You answer for the teacher's terms; who and when is noted.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; ask and write nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, everything else on stderr.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
@@ -65,6 +66,7 @@ def generate(
     run: RunName = "main",
     settings: Set = [],  # noqa: B006  typer copies it
     limit: Limit = None,
+    accept_terms: AcceptTerms = False,
     dry_run: DryRun = False,
     probe: Annotated[int, typer.Option("--probe", min=0, metavar="N", help="With --dry-run: ask N prompts first, keep their answers.")] = 0,
     seal: Annotated[bool, typer.Option("--seal", help="Ask for nothing more: seal the answers that are there.")] = False,
@@ -74,7 +76,7 @@ def generate(
     """Prompts -> teacher completions. A budget that is used up is exit 5."""
     if probe and not dry_run:
         raise RecipeError(f"--probe {probe} says what the rest would cost, and then stops", "Add --dry-run")
-    _stage("generate", recipe, run, settings, limit, dry_run, as_json, quiet, seal=seal, probe=probe)
+    _stage("generate", recipe, run, settings, limit, dry_run, as_json, quiet, accept_terms=accept_terms, seal=seal, probe=probe)
 
 
 @app.command(name="filter")
@@ -125,12 +127,13 @@ def run_(
     run: RunName = "main",
     settings: Set = [],  # noqa: B006
     limit: Limit = None,
+    accept_terms: AcceptTerms = False,
     dry_run: DryRun = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Every stage in sequence, each passed over when it is up to date."""
-    _whole(_job(recipe, run, settings, limit, quiet), dry_run, as_json)
+    _whole(_job(recipe, run, settings, limit, quiet, accept_terms=accept_terms), dry_run, as_json)
 
 
 @app.command()
@@ -271,14 +274,14 @@ def _complain(error: SynthdistillError) -> NoReturn:
     sys.exit(error.code)
 
 
-def _job(recipe: Path, run: str, settings: list[str], limit: int | None, quiet: bool) -> "Job":
+def _job(recipe: Path, run: str, settings: list[str], limit: int | None, quiet: bool, *, accept_terms: bool = False) -> "Job":
     from synthdistill import console
     from synthdistill import recipe as recipes
     from synthdistill.stages.run import Job
 
     path = recipes.find(recipe)
     read = recipes.load(path, settings)
-    return Job(read, read.place(path, run), console.progress_for(quiet), limit)
+    return Job(read, read.place(path, run), console.progress_for(quiet), limit, accept_terms)
 
 
 def _find(folder: Path, run: str) -> "Run":

@@ -14,7 +14,7 @@ import platform
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,22 @@ class ModelUsed(BaseModel):
     revision: str | None = None
 
 
+class Accepted(BaseModel):
+    """Who accepted a teacher's terms (`--accept-terms`), and when (UTC)."""
+
+    by: str
+    at: str
+
+
+class TermsUsed(BaseModel):
+    """The terms of the teacher whose answers these are. `training_allowed` is null where nobody has said."""
+
+    licence: str
+    training_allowed: bool | None = None
+    reviewed: date | None = None
+    accepted: Accepted | None = None
+
+
 class Manifest(BaseModel):
     """The contract of a finished stage."""
 
@@ -59,6 +75,8 @@ class Manifest(BaseModel):
     config: dict[str, Any]
     files: dict[str, str] = Field(default_factory=dict)
     models: dict[str, ModelUsed] = Field(default_factory=dict)
+    terms: TermsUsed | None = None
+    """Passed on from stage to stage; null in a run of a version that did not note them."""
     inputs: dict[str, str] = Field(default_factory=dict)
     outputs: list[Output] = Field(default_factory=list)
     counts: Counts = Field(default_factory=Counts)
@@ -97,6 +115,7 @@ class Opening:
         counts: Counts,
         files: Mapping[str, str] | None = None,
         models: Mapping[str, ModelUsed] | None = None,
+        terms: TermsUsed | None = None,
         usage: Mapping[str, int] | None = None,
         cost_usd: float | None = None,
         results: Mapping[str, Any] | None = None,
@@ -112,6 +131,7 @@ class Opening:
             config=self.what,
             files=dict(files or {}),
             models=dict(models or {}),
+            terms=terms,
             inputs=self.inputs,
             outputs=outputs,
             counts=counts,

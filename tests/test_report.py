@@ -13,7 +13,7 @@ from finished import RECIPE, check, completion, finished
 
 from synthdistill import shards
 from synthdistill.errors import StorageError, UnfinishedError
-from synthdistill.manifest import Counts, load
+from synthdistill.manifest import Accepted, Counts, TermsUsed, load
 from synthdistill.records import Comparison, Interval, Prompt
 from synthdistill.report import charts, words
 from synthdistill.report.examples import browser as examples_of
@@ -253,6 +253,24 @@ def test_terms_of_the_teacher_are_shown_or_missed(tmp_path: Path):
 
     assert "licence apache-2.0 training allowed yes reviewed 2026-11-22" in shown
     assert "does not say under which terms" in missed
+
+
+@pytest.mark.parametrize(
+    ("terms", "expected"),
+    [
+        (TermsUsed(licence="mit"), "licence mit Stages"),
+        (
+            TermsUsed(licence="unknown", accepted=Accepted(by="ada", at="2026-11-23T10:00:00+00:00")),
+            "accepted by ada, 2026-11-23T10:00:00Z",
+        ),
+    ],
+)
+def test_terms_that_the_recipe_does_not_tell_are_those_of_generate(tmp_path: Path, terms: TermsUsed, expected: str):
+    place = finished(tmp_path, recipe='name = "x"\n[teacher]\nkind = "builtin"\n')
+    path = place.stage("generate") / "manifest.json"
+    path.write_text(load(place.stage("generate")).model_copy(update={"terms": terms}).model_dump_json())
+
+    assert expected in text_of(place)
 
 
 def test_provenance_names_models_hashes_versions_and_files(plain: Any):

@@ -6,7 +6,7 @@ ask(run, "where is my parcel 48213?", teacher=True)
 import time
 from typing import Any
 
-from synthdistill import prompts, recipe
+from synthdistill import prompts, recipe, terms
 from synthdistill.errors import SynthdistillError
 from synthdistill.manifest import sealed
 from synthdistill.records import Completion, Failure, Prompt
@@ -22,6 +22,7 @@ def ask(place: Run, text: str, *, teacher: bool = False) -> dict[str, dict[str, 
 
     Raises:
         UnfinishedError: the run has no student yet.
+        RecipeError: the teacher's terms forbid training and nobody accepted them.
         SynthdistillError: the model cannot answer this message; any of its kinds, from opening the models.
     """
     sealed(place, "train")
@@ -32,6 +33,7 @@ def ask(place: Run, text: str, *, teacher: bool = False) -> dict[str, dict[str, 
         ("student", student, prompts.of_text(read.prompts, place.base, text, student_template=read.train.template))
     ]
     if teacher:
+        terms.refuse_unaccepted(read.teacher, place)
         asked.append(("teacher", read.teacher, prompts.of_text(read.prompts, place.base, text)))
     found = {}
     for who, model, prompt in asked:

@@ -23,7 +23,8 @@ class Used:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """`terms` is the `[teacher] terms` table; `packages` maps a name to its version, with all of them where stages differ."""
+    """`terms` is the `[teacher] terms` table, or what generate noted without one; `packages` maps a name to its version, with all of
+    them where stages differ."""
 
     recipe: str | None
     terms: dict[str, Any] | None
@@ -36,16 +37,27 @@ def provenance(place: Run, manifests: dict[str, Manifest]) -> Provenance:
     """Gather it from the run's folder and its manifests."""
     path = place.folder / "recipe.resolved.toml"
     recipe = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
-    return Provenance(recipe, _terms(recipe), _models(manifests), _sources(manifests), _packages(manifests))
+    return Provenance(recipe, _terms(recipe, manifests), _models(manifests), _sources(manifests), _packages(manifests))
 
 
-def _terms(recipe: str | None) -> dict[str, Any] | None:
+def _terms(recipe: str | None, manifests: dict[str, Manifest]) -> dict[str, Any] | None:
+    """As the recipe says, else as generate found them; and who accepted them. None where nothing at all is known."""
+    noted = manifests["generate"].terms if "generate" in manifests else None
+    found = _table(recipe)
+    if found is None and noted and (noted.accepted or noted.licence != "unknown"):
+        found = noted.model_dump(exclude={"accepted"}, exclude_none=True)
+    if found is not None and noted and noted.accepted:
+        found["accepted"] = f"by {noted.accepted.by}, {noted.accepted.at.replace('+00:00', 'Z')}"
+    return found
+
+
+def _table(recipe: str | None) -> dict[str, Any] | None:
     try:
         teacher = tomllib.loads(recipe or "").get("teacher", {})
     except tomllib.TOMLDecodeError:
         return None
     terms = teacher.get("terms") if isinstance(teacher, dict) else None
-    return terms if isinstance(terms, dict) else None
+    return dict(terms) if isinstance(terms, dict) else None
 
 
 def _models(manifests: dict[str, Manifest]) -> list[Used]:

@@ -38,7 +38,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from synthdistill import prompts as prompts_room
-from synthdistill import shards
+from synthdistill import shards, terms
 from synthdistill.errors import RecipeError, StorageError
 from synthdistill.evaluation import comparison, cost, metrics, speed
 from synthdistill.evaluation import report as reports
@@ -156,6 +156,7 @@ def run(
     opening = open_stage(place.stage(STAGE), STAGE, what(config, place.base, limit), inputs=inputs, run=place)
     if opening.sealed:
         return _told_again(opening, opening.sealed, config, gate, teacher)
+    terms.refuse_unaccepted(teacher, place)
 
     seen = _as_student_sees(held_out.prompts, prompts, student_template, place.base)
     student = Asked.of("student", _local(config.backend, place.stage("train") / "student"), seen, config.sampling, place)
@@ -178,6 +179,7 @@ def run(
         outputs=_write((student, base, itself), report, opening),
         counts=_counts(report, student, held_out.left_out),
         models={name: ModelUsed(id=who.id, revision=who.revision) for name, who in identities.items()},
+        terms=sealed(place, "train").terms,
         usage=spent,
         cost_usd=cost.bill(spent, teacher.price.model_dump() if teacher.price else None),
         results=reports.results(report),

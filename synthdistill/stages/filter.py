@@ -122,7 +122,8 @@ def run(config: Config, *, place: Run, progress: Progress, count_shards: int = 1
     folder, count = opening.folder, opening.shards
     outputs = shards.write(folder, "examples", map(_example, funnel.rows), shards=count, key="prompt_id")
     outputs += shards.write(folder, "dropped", funnel.dropped, shards=count, key="completion_id")
-    return opening.seal(outputs=outputs, counts=funnel.counts(), files=decides["files"], results={"funnel": funnel.steps})
+    results = {"funnel": funnel.steps}
+    return opening.seal(outputs=outputs, counts=funnel.counts(), files=decides["files"], terms=generated.terms, results=results)
 
 
 def plan(config: Config, *, place: Run, limit: int | None = None) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import Field
 
 from synthdistill import prompts as prompts_room
-from synthdistill import shards
+from synthdistill import shards, terms
 from synthdistill.budget import Budget, Purse
 from synthdistill.errors import BudgetError, RecipeError, SynthdistillError
 from synthdistill.evaluation import cost
@@ -134,6 +134,7 @@ def run(
     if opening.sealed:
         _clear(folder)  # a kill may have come between the manifest and this
         return opening.sealed
+    terms.refuse_unaccepted(teacher, place)
 
     for left in folder.glob("prompts-*.jsonl"):  # of a start that bound nobody, under another recipe
         left.unlink()
@@ -167,6 +168,7 @@ def run(
         counts=_counts(wanted, answers, sealed, grown),
         files=decides["files"],
         models={"teacher": ModelUsed(id=identity.id, revision=identity.revision)},
+        terms=terms.used(teacher, place),
         usage=(usage := {kind: sealed.usage[kind] + getattr(grown.usage, kind) for kind in ("input", "output", "cached_input")}),
         cost_usd=cost.bill(usage, teacher.price.model_dump() if teacher.price else None),
         results={"spend": spend.figures(answers.count)},
@@ -203,6 +205,7 @@ def plan(
     answers = Answers.recall(folder)
     answers.forget_strangers(wanted.requests())
     if probe:
+        terms.refuse_unaccepted(teacher, place)
         decides = what(config, prompts=prompts, teacher=teacher, held_out=held_out, base=place.base, limit=limit)
         open_stage(folder, STAGE, decides, inputs={}, run=place, shards=count_shards)
         answers.take_over(wanted.requests(), place, progress.note, _checked)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from synthdistill import cards, terms
 from synthdistill.errors import RecipeError, storage
 from synthdistill.manifest import Manifest, changed, changed_keys, load, sealed, settings_of
 from synthdistill.progress import Progress
@@ -35,6 +36,8 @@ class Job:
     """Generate seals what is there."""
     probe: int = 0
     """Generate's plan asks so many prompts first."""
+    accept_terms: bool = False
+    """Note that who started this accepts the teacher's terms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,10 @@ STAGES: dict[str, Stage] = {
 }
 
 
+_TAUGHT = ("generate", "train", "eval")
+"""The stages that ask the teacher or train on its answers: what its terms are about."""
+
+
 def one(job: Job, stage: str) -> Manifest:
     """Do one stage, after checking that those before it belong to this recipe. Nothing is done when it is up to date.
 
@@ -139,9 +146,10 @@ def one(job: Job, stage: str) -> Manifest:
         limit = sealed(job.place, earlier).config.get("limit")
         _refuse_changes(replace(job, limit=limit), earlier)
     _refuse_changes(job, stage)
+    _refuse_terms(job, [stage])
     with job.place.lock():
         _keep_recipe(job)
-        return STAGES[stage].run(job)
+        return _done(job, stage)
 
 
 def run(job: Job, *, told: Callable[[str, Manifest], None] = lambda stage, manifest: None) -> dict[str, Manifest]:
@@ -153,13 +161,14 @@ def run(job: Job, *, told: Callable[[str, Manifest], None] = lambda stage, manif
     jobs = {name: job if name == "generate" else replace(job, limit=None) for name in STAGES}
     for name, here in jobs.items():
         _refuse_changes(here, name)  # before the teacher is paid, and before the recipe that made the run is written over
+    _refuse_terms(job, list(STAGES))
     if load(job.place.stage("generate")) is None:
         _refuse_unfit(job)
     found = {}
     with job.place.lock():
         _keep_recipe(job)
         for name, here in jobs.items():
-            found[name] = STAGES[name].run(here)
+            found[name] = _done(here, name)
             told(name, found[name])
     return found
 
@@ -188,8 +197,30 @@ def _planned(job: Job, stages: list[str]) -> dict[str, Any]:
         elif waits:
             found[name] = {"waits_for": waits[0]}
         else:
-            found[name] = STAGES[name].plan(here)
+            found[name] = STAGES[name].plan(here) | _terms_planned(job, name)
     return found
+
+
+def _done(job: Job, stage: str) -> Manifest:
+    """The stage, and the card of what it left: a start that finds the stage up to date writes a card that is not there."""
+    manifest = STAGES[stage].run(job)
+    cards.keep(job.place, stage, manifest)
+    return manifest
+
+
+def _refuse_terms(job: Job, stages: list[str]) -> None:
+    """Before the teacher is asked, or trained on. A stage that is up to date does neither."""
+    if not job.accept_terms and any(load(job.place.stage(name)) is None for name in stages if name in _TAUGHT):
+        terms.refuse_unaccepted(job.recipe.teacher, job.place)
+
+
+def _terms_planned(job: Job, stage: str) -> dict[str, Any]:
+    """What a plan says of the terms: they refuse a start, not a look at what it would do."""
+    if stage not in _TAUGHT:
+        return {}
+    needed = terms.needed(job.recipe.teacher, job.place)
+    refused = None if needed is None or job.accept_terms else f"{needed}: a start needs --accept-terms"
+    return {"terms": terms.used(job.recipe.teacher, job.place).model_dump(mode="json") | {"refused": refused}}
 
 
 def _refuse_unfit(job: Job) -> None:
@@ -216,10 +247,12 @@ def _refuse_changes(job: Job, stage: str) -> None:
 
 
 def _keep_recipe(job: Job) -> None:
-    """The recipe as it was given and as it was understood, beside the stages; the newest start's."""
+    """The recipe as it was given and as it was understood, beside the stages; the newest start's. And who accepts the terms."""
     job.place.save_place()
     given = Path(job.place.base / Path(job.place.recipe).name)
     with storage(job.place.folder):
         if given.is_file():
             (job.place.folder / "recipe.toml").write_bytes(given.read_bytes())
         (job.place.folder / "recipe.resolved.toml").write_text(to_toml(job.recipe), encoding="utf-8")
+    if job.accept_terms:
+        terms.accept(job.recipe.teacher, job.place)

@@ -140,7 +140,12 @@ def run(config: Config, *, prompts: prompts_room.Config, place: Run, progress: P
     }
     base = ModelUsed(id=config.student, revision=decides.get("student") or trained.revision)
     manifest = opening.seal(
-        outputs=outputs, counts=material.counts(), files=decides["files"], models={"student_base": base}, results=results
+        outputs=outputs,
+        counts=material.counts(),
+        files=decides["files"],
+        models={"student_base": base},
+        terms=filtered.terms,
+        results=results,
     )
     shutil.rmtree(opening.folder / "checkpoints", ignore_errors=True)  # several times the student's size, and of no more use
     return manifest
