@@ -7,38 +7,48 @@ The split looks at the normalised text of the columns that the template reads, o
 own words.
 """
 
-import hashlib
-import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, TypeGuard
+from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from synthdistill import few_shot
+from synthdistill.content import Contents
 from synthdistill.errors import RecipeError
+from synthdistill.few_shot import FewShot
+from synthdistill.logs import Book
 from synthdistill.manifest import file_hash
-from synthdistill.prompt_template import Template, template_path
+from synthdistill.messages import parsed
+from synthdistill.prompt_template import Template, read_text, template_path
 from synthdistill.records import Dropped, Message, Prompt, Split, digest
 from synthdistill.settings import Settings
-from synthdistill.sources import Row, read_rows, source_files
+from synthdistill.sources import Row, hashes, read_rows
 from synthdistill.text import as_text, normalise, share_of
 
-_ROLES = ("system", "user", "assistant", "tool", "developer")
 _RANK: dict[Split, int] = {"held_out": 0, "validation": 1, "train": 2}
 
 
 class Config(Settings):
     """`[prompts]`"""
 
-    source: str = Field(min_length=1)
+    source: Annotated[str, Field(min_length=1)] | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
     id: str | None = Field(None, min_length=1)
     template: str | None = Field(None, min_length=1)
+    system: str | None = Field(None, min_length=1)
+    few_shot: FewShot | None = None
     reference: str | None = None
     slices: list[str] = []
     group: str | None = None
     held_out: Annotated[float, Field(ge=0, lt=1)] | Annotated[str, Field(min_length=1)] = 0.1
     validation: float = Field(0.05, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _one_place_for_the_system(self) -> Self:
+        if self.system is not None and self.template is not None:
+            raise ValueError("system is for rows with messages; with a template, write its turn there under --- system ---")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,63 +63,78 @@ class Loaded:
     """Rows whose content another row had already."""
     beyond: int
     """Prompts that a limit left out."""
+    book: Book = field(default_factory=Book)
+    """Logged answers of the teacher."""
 
 
-def load(config: Config, base: Path, *, limit: int | None = None) -> Loaded:
+def load(config: Config, base: Path, *, limit: int | None = None, teacher: Collection[str] = ()) -> Loaded:
     """Read the sources of a recipe. Rows with the same content become one prompt that keeps all their ids.
 
-    `limit` keeps the first prompts by id, of each split.
+    `limit` keeps the first prompts by id, of each split. `teacher` are the names by which logs may call the teacher.
 
     Raises:
         RecipeError: a file, a line, a template or an id is wrong.
+        MissingError: a data set of the hub cannot be had here.
     """
-    template = Template(template_path(config.template, base)) if config.template else None
-    found = _Collection(config)
+    found = _Collection(config, contents(config, base), teacher)
     if isinstance(config.held_out, str):
-        for row in read_rows(base / config.held_out, "[prompts] held_out", base):
-            found.add(row, template, given="held_out")
+        for row in read_rows(config.held_out, "[prompts] held_out", base):
+            found.add(row, given="held_out")
         found.reserve()
-    for row in read_rows(base / config.source, base=base):
-        found.add(row, template)
+    for row in read_rows(config.source, base=base):
+        found.add(row)
     prompts = sorted(found.prompts.values(), key=lambda prompt: prompt.id)
     if not prompts:
-        raise RecipeError(f"[prompts] source: every row of {base / config.source} is empty", "Give rows with text")
+        reasons = " or ".join(sorted({row.reason for row in found.dropped}))
+        raise RecipeError(f"[prompts] source: every row of {config.source} is {reasons}", "Give rows with text")
+    prompts = [replace(prompt, logged=len(found.book.answers.get(prompt.id, ()))) for prompt in prompts]
     kept = [prompt for _, each in by_split(prompts) for prompt in each[:limit]]
-    return Loaded(sorted(kept, key=lambda prompt: prompt.id), found.dropped, found.rows, found.merged, len(prompts) - len(kept))
+    return Loaded(sorted(kept, key=lambda prompt: prompt.id), found.dropped, found.rows, found.merged, len(prompts) - len(kept), found.book)
+
+
+def contents(config: Config, base: Path) -> Contents:
+    """How a recipe makes rows into prompts.
+
+    Raises:
+        RecipeError: the template, the system's text or the examples cannot be read.
+    """
+    template = Template(template_path(config.template, base)) if config.template else None
+    system = read_text(template_path(config.system, base, "[prompts] system")).strip("\n") if config.system else None
+    shots = config.few_shot
+    return Contents(template, system, few_shot.load(shots, template, answer=config.reference, base=base) if shots else None)
 
 
 def files(config: Config, base: Path) -> dict[str, str]:
-    """SHA-256 of every file that the prompts come from, by its path in the recipe.
+    """SHA-256 of all that the prompts come from, by its name in the recipe; of a data set of the hub, of its rows.
 
     Raises:
-        RecipeError: one is not there.
+        RecipeError, MissingError: one is not there.
     """
-    found = {}
-    for name, key in ((config.source, "[prompts] source"), (config.held_out, "[prompts] held_out")):
-        if isinstance(name, str):
-            each = hashlib.sha256()
-            for path in source_files(base / name, key):
-                each.update(file_hash(path).encode())
-            found[name] = each.hexdigest()
-    if config.template:
-        found[config.template] = file_hash(template_path(config.template, base))
+    found = hashes(config.source, base=base)
+    if isinstance(config.held_out, str):
+        found |= hashes(config.held_out, "[prompts] held_out", base)
+    if config.few_shot:
+        found |= hashes(config.few_shot.file, few_shot.KEY, base)
+    for name, key in ((config.template, "[prompts] template"), (config.system, "[prompts] system")):
+        if name:
+            found[name] = file_hash(template_path(name, base, key))
     return found
 
 
 def messages_for(config: Config, base: Path, template: Path) -> dict[str, list[Message]]:
-    """What another template (the student's) makes of the same rows: prompt id -> messages.
+    """What another template (the student's) makes of the same rows: prompt id -> messages. It has no examples but its own turns.
 
     Raises:
         RecipeError: as `load`, for this template.
     """
-    teacher = Template(template_path(config.template, base)) if config.template else None
+    teacher = contents(config, base)
     student = Template(template)
     found: dict[str, list[Message]] = {}
-    names = [config.source] + ([config.held_out] if isinstance(config.held_out, str) else [])
-    for name in names:
-        for row in read_rows(base / name, base=base):
-            messages, tools, _ = _content(row, teacher)
-            found.setdefault(digest(messages, tools), student.render(row))
+    for source in [config.source] + ([config.held_out] if isinstance(config.held_out, str) else []):
+        for row in read_rows(source, base=base):
+            content = teacher.of(row)
+            if not content.unfit:
+                found.setdefault(digest(content.messages, content.tools), student.render(row))
     return found
 
 
@@ -119,20 +144,21 @@ def of_text(config: Config, base: Path, text: str, *, student_template: str | No
     Raises:
         RecipeError: the template reads several columns and the text is no such object.
     """
-    path = student_template or config.template
-    if path is None:
-        messages = [{"role": "user", "content": text}]
+    path = student_template or config.template or ""
+    asked = Contents(Template(template_path(path, base))) if student_template else contents(config, base)
+    template = asked.template
+    if template is None:
+        messages = asked.of(Row({"messages": [{"role": "user", "content": text}]}, "the message")).messages
         return Prompt(digest(messages, None), [], messages, text, "held_out")
-    template = Template(template_path(path, base))
     if len(template.columns) == 1:
         values: Any = {template.columns[0]: text}
     else:
-        values = _json(text)
+        values = parsed(text)
         if not isinstance(values, dict):
             raise RecipeError(
                 f"template {path} reads {', '.join(template.columns)}, given was a text", "Give a JSON object of these columns"
             )
-    messages = template.render(Row(values, "the message"))
+    messages = asked.of(Row(values, "the message")).messages
     return Prompt(digest(messages, None), [], messages, text, "held_out")
 
 
@@ -141,34 +167,40 @@ class _Collection:
     """Prompts by id, as rows come in."""
 
     config: Config
+    contents: Contents
+    teacher: Collection[str] = ()
     prompts: dict[str, Prompt] = field(default_factory=dict)
     dropped: list[Dropped] = field(default_factory=list)
     rows: int = 0
     merged: int = 0
     reserved: set[str] = field(default_factory=set)
     by_source_id: dict[str, str] = field(default_factory=dict)
+    book: Book = field(default_factory=Book)
 
-    def add(self, row: Row, template: Template | None, *, given: Split | None = None) -> None:
+    def add(self, row: Row, *, given: Split | None = None) -> None:
         self.rows += 1
         source_id = self._source_id(row)
-        messages, tools, text = _content(row, template)
-        if not text.strip():
-            self.dropped.append(Dropped(source_id, "generate", "empty", [], source_ids=[source_id]))
+        content = self.contents.of(row)
+        if content.unfit:
+            self.dropped.append(Dropped(source_id, "generate", content.unfit, [], source_ids=[source_id]))
             return
-        identifier = digest(messages, tools)
+        identifier = digest(content.messages, content.tools)
         before = self.by_source_id.setdefault(source_id, identifier)
         if before != identifier:
             raise RecipeError(
                 f"the id {source_id!r} stands for two different contents, the second at {row.place}", "Give each content its own id"
             )
         group = _optional(row, self.config.group, "group")
+        if content.logged:
+            self.book.add(identifier, content.logged, self.teacher, asked_so=content.asked_so)
+            group = content.logged.conversation if self.config.group is None else group
         prompt = Prompt(
             id=identifier,
             source_ids=[source_id],
-            messages=messages,
-            text=text,
-            split=given or self._split(group, text),
-            tools=tools,
+            messages=content.messages,
+            text=content.text,
+            split=given or self._split(group, content.text),
+            tools=content.tools,
             reference=_optional(row, self.config.reference, "reference"),
             group=group,
             metadata={name: _optional(row, name, "slices") for name in self.config.slices},
@@ -212,62 +244,6 @@ class _Collection:
             return replace(old, split=first.split, group=first.group)
         ids = old.source_ids if new.source_ids[0] in old.source_ids else [*old.source_ids, *new.source_ids]
         return replace(old, source_ids=ids, split=first.split, group=first.group, reference=known[0] if known else None)
-
-
-def _content(row: Row, template: Template | None) -> tuple[list[Message], list[dict[str, Any]] | None, str]:
-    """Messages, tools, and the row's own text."""
-    if template is not None:
-        text = "\n".join(as_text(row.values.get(column)) for column in template.columns)
-        return template.render(row), None, text
-    messages = row.values.get("messages")
-    if messages is None:
-        raise RecipeError(f"{row.place} has no `messages`, and [prompts] has no template", 'Add template = "prompts/....md"')
-    if isinstance(messages, str):
-        messages = _json(messages)
-    if not _are_messages(messages):
-        raise RecipeError(
-            f"{row.place} has `messages` that are not in OpenAI form",
-            f'Write [{{"role": ..., "content": ...}}, ...] with roles {", ".join(_ROLES)} and contents that are texts',
-        )
-    if messages[-1]["role"] == "assistant":
-        raise RecipeError(
-            f"{row.place} has `messages` that end with an answer, so that there is nothing to ask",
-            "Leave the last turn out; a known answer goes in a column of its own ([prompts] reference)",
-        )
-    own = [as_text(message.get("content")) for message in messages if message["role"] != "system"]
-    return [_without_nulls(message) for message in messages], _tools(row), "\n".join(own)
-
-
-def _without_nulls(message: Message) -> Message:
-    """Parquet gives every message of a file the same keys, null where a message has none; the same content is the same prompt."""
-    return {key: value for key, value in message.items() if value is not None or key == "content"}
-
-
-def _tools(row: Row) -> list[dict[str, Any]] | None:
-    given = row.values.get("tools")
-    tools = _json(given) if isinstance(given, str) else given
-    if given and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
-        raise RecipeError(f"{row.place} has `tools` that are no list of objects", "Write them in OpenAI form")
-    return tools or None
-
-
-def _are_messages(value: Any) -> TypeGuard[list[Message]]:
-    return isinstance(value, list) and bool(value) and all(map(_is_message, value))
-
-
-def _is_message(value: Any) -> bool:
-    if not isinstance(value, dict) or value.get("role") not in _ROLES:
-        return False
-    content = value.get("content")
-    parts = content if isinstance(content, list) else []
-    return (content is None or isinstance(content, str | list)) and all(isinstance(part, dict) for part in parts)
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, a thousand brackets
-        return None
 
 
 def _optional(row: Row, column: str | None, key: str) -> str | None:

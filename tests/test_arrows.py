@@ -11,9 +11,12 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "synthdistill"
 LEVELS = (
     ("__init__",),
-    ("errors", "settings", "progress", "text", "records", "budget", "runs", "shards", "manifest", "sources", "prompt_template", "prompts"),
+    (
+        *("errors", "settings", "progress", "text", "records", "budget", "runs", "shards", "manifest", "hub", "sources", "prompt_template"),
+        *("messages", "chat_answer", "logs", "few_shot", "content", "prompts"),
+    ),
     ("samplers", "quality", "training", "evaluation"),
-    ("stages/__init__", "stages/asked", "stages/timing"),
+    ("stages/__init__", "stages/asked", "stages/logged", "stages/timing"),
     ("stages/generate", "stages/filter", "stages/train", "stages/eval"),
     ("recipe",),
     ("stages/run",),
@@ -26,7 +29,7 @@ NOUNS = LEVELS[1]
 DOORS = {
     "accelerate": ("training/",),
     "aiohttp": ("samplers/api",),
-    "datasets": ("training/", "prompts", "sources"),
+    "datasets": ("training/", "hub"),
     "jsonschema_rs": ("quality/verify",),
     "openai": (),
     "peft": ("training/",),

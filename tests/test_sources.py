@@ -166,7 +166,7 @@ def test_another_ending_is_refused_with_those_that_are_known(tmp_path):
         values(tmp_path / "rows.xlsx")
 
 
-@pytest.mark.parametrize("name", ["more.json", "more.jsonl.gz", "more.tsv", "sub/more.jsonl"])
+@pytest.mark.parametrize("name", ["more.json", "more.json.gz", "more.tsv", "sub/more.jsonl"])
 def test_rows_of_a_folder_that_would_not_be_read_are_refused(tmp_path, name):
     jsonl(tmp_path / "rows.jsonl", ROWS)
     (tmp_path / name).parent.mkdir(exist_ok=True)

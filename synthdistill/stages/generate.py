@@ -29,8 +29,9 @@ from synthdistill.prompts import Loaded
 from synthdistill.records import Completion, Failure, Prompt, Split, encode
 from synthdistill.runs import Run
 from synthdistill.samplers import identify, open_sampler
-from synthdistill.samplers.base import Identity, Model, Request, Sampler, Sampling, Workload, completion_id
+from synthdistill.samplers.base import Identity, Model, Request, Sampler, Sampling, Workload
 from synthdistill.settings import Settings, how
+from synthdistill.stages import logged
 
 STAGE = "generate"
 STORM = 20
@@ -118,12 +119,14 @@ def run(
         _clear(folder)  # a kill may have come between the manifest and this
         return opening.sealed
 
-    loaded = _load(prompts, place, limit)
+    loaded = _load(prompts, place, limit, teacher)
     if not any(prompt.split == "held_out" for prompt in loaded.prompts):
         progress.note("generate: no prompt is held out, so that eval will have none to judge the student on ([prompts] held_out)")
     identity = identify(teacher, place.base)
     wanted = requests_for(loaded.prompts, identity, config, held_out)
     answers = _known(folder, wanted)
+    for completion in logged.completions(loaded, identity):
+        answers.add(completion)
     _take_over(answers, wanted, place, progress)
     missing = answers.missing(wanted)
 
@@ -161,9 +164,12 @@ def plan(
     limit: int | None = None,
 ) -> dict[str, Any]:
     """What `run` would do: requests, those answered already, tokens at most, dollars at most. Asks nobody, writes nothing."""
-    loaded = _load(prompts, place, limit)
-    wanted = requests_for(loaded.prompts, identify(teacher, place.base), config, held_out)
+    loaded = _load(prompts, place, limit, teacher)
+    identity = identify(teacher, place.base)
+    wanted = requests_for(loaded.prompts, identity, config, held_out)
     answers = _known(place.stage(STAGE), wanted)
+    for completion in logged.completions(loaded, identity):
+        answers.add(completion)
     for completion in _earlier(place, Silent()):
         answers.add(completion)
     missing = answers.missing(wanted)
@@ -182,17 +188,18 @@ def plan(
 
 
 def requests_for(prompts: list[Prompt], identity: Identity, config: Config, held_out: Sampling) -> list[Request]:
-    """Every answer that is wanted: `samples` of each training prompt, one greedy-or-as-`[eval]`-says of every other."""
+    """Every answer that is wanted: `samples` of each training prompt (more, where more were logged), one greedy-or-as-`[eval]`-says of
+    every other."""
     found = []
     for prompt in prompts:
-        sampling, samples = (config.sampling, config.samples) if prompt.split == "train" else (held_out, 1)
-        found += [Request(completion_id(prompt, identity, sampling, index), prompt, index, sampling) for index in range(samples)]
+        sampling, samples = (config.sampling, logged.count(prompt, config.samples)) if prompt.split == "train" else (held_out, 1)
+        found += [Request(logged.answer_id(prompt, identity, sampling, index), prompt, index, sampling) for index in range(samples)]
     return found
 
 
-def _load(prompts: prompts_room.Config, place: Run, limit: int | None) -> Loaded:
+def _load(prompts: prompts_room.Config, place: Run, limit: int | None, teacher: Model) -> Loaded:
     """The prompts, before anybody is paid: with none to train on there would be no student."""
-    loaded = prompts_room.load(prompts, place.base, limit=limit)
+    loaded = prompts_room.load(prompts, place.base, limit=limit, teacher=logged.names(teacher, identify(teacher, place.base)))
     if not any(prompt.split == "train" for prompt in loaded.prompts):
         shares = f"held_out = {prompts.held_out}, validation = {prompts.validation:g}"
         raise RecipeError(
@@ -327,6 +334,7 @@ def _counts(loaded: Loaded, wanted: list[Request], answers: _Answers) -> Counts:
             **{f"rows_dropped_{reason}": count for reason, count in Counter(row.reason for row in loaded.dropped).items()},
             **{f"prompts_{split}": len(found) for split, found in prompts_room.by_split(loaded.prompts)},
             "taken_over": sum(request.id in answers.taken for request in wanted),
+            **logged.counts(loaded, (answers.completions.get(request.id) for request in wanted)),
         },
     )
 
@@ -339,9 +347,9 @@ def _clear(folder: Path) -> None:
 
 
 def _usage(answers: _Answers, wanted: list[Request]) -> dict[str, int]:
-    """Tokens of the answers that this run asked for; those taken over are in the manifest of the run that did."""
+    """Tokens of the answers that this run asked for; those taken over are in the manifest of the run that did, logged ones in none."""
     asked = [request.id for request in wanted if request.id in answers.completions and request.id not in answers.taken]
-    usages = [answers.completions[identifier].usage for identifier in asked]
+    usages = [answers.completions[identifier].usage for identifier in asked if not logged.is_logged(answers.completions[identifier])]
     return {
         "input": sum(usage.input for usage in usages),
         "output": sum(usage.output for usage in usages),
