@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
 from typing import IO, Any
 
@@ -49,10 +50,18 @@ def read_rows(source: str | Path | list[str], key: str = "[prompts] source", bas
     """
     read: set[Path] = set()
     for name in _names(source):
+        if hub.is_hub(name):
+            rows: Iterator[Row] = starmap(Row, hub.rows(name, key))
+        else:
+            files = [file for file in source_files(name, key, base) if file.resolve() not in read]
+            read |= {file.resolve() for file in files}
+            if not files:
+                continue
+            rows = _of_files(files, base)
         found = False
-        for row in hub.rows(name, key) if hub.is_hub(name) else _of_files(source_files(name, key, base), read, base):
+        for row in rows:
             found = True
-            yield row if isinstance(row, Row) else Row(*row)
+            yield row
         if not found:
             raise RecipeError(f"{key}: {name} has no rows", "Give a source with at least one row")
 
@@ -130,11 +139,9 @@ def _holds_rows(path: Path) -> bool:
     return _suffix(path) in _OTHERS
 
 
-def _of_files(files: list[Path], read: set[Path], base: Path | None) -> Iterator[Row]:
+def _of_files(files: list[Path], base: Path | None) -> Iterator[Row]:
     for file in files:
-        if file.resolve() not in read:
-            read.add(file.resolve())
-            yield from _READERS[_suffix(file).removesuffix(".gz")](file, _seen_from(base, file))
+        yield from _READERS[_suffix(file).removesuffix(".gz")](file, _seen_from(base, file))
 
 
 def _seen_from(base: Path | None, path: Path) -> str:
