@@ -326,7 +326,7 @@ def test_samples_that_were_not_logged_are_asked_for_beside_those_that_were(tmp_p
         found.setdefault(row.prompt_id, []).append((row.index, row.sampling))
     assert all(sorted(each) == [(0, "logged"), (1, None), (2, None)] for each in found.values())
     assert len(found) == len(train)
-    assert server.requests == 2 * len(train) == planned["to_ask"]
+    assert server.requests == 2 * len(train) == planned["plan"]["generate"]["to_ask"]
 
 
 def test_a_row_that_is_logged_later_makes_another_run_that_takes_the_asked_answers_over(tmp_path):
