@@ -12,7 +12,7 @@ Read as well: a batch's lines put together (`custom_id`, `body`, `response` with
 
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -156,14 +156,19 @@ def _answers(row: Row, request: dict[str, Any]) -> list[LoggedAnswer] | None:
     if given is None:
         return []
     try:
-        body = chat_answer.convert(openai_form.bare(response))
+        body = chat_answer.convert(response)
     except msgspec.ValidationError:
         return None
     if not body.choices:
         return None
     named = [name for name in (body.model, request.get("model")) if isinstance(name, str) and name]
     whole, choices = chat_answer.usage(body.usage), len(body.choices)
-    return [LoggedAnswer(chat_answer.read(choice), tuple(named), _part(whole, place, choices)) for place, choice in enumerate(body.choices)]
+    answers = [_bare(chat_answer.read(choice)) for choice in body.choices]
+    return [LoggedAnswer(answer, tuple(named), _part(whole, place, choices)) for place, answer in enumerate(answers)]
+
+
+def _bare(answer: Answer) -> Answer:
+    return replace(answer, tool_calls=openai_form.bare(answer.tool_calls)) if answer.tool_calls else answer
 
 
 def _refuse_stream(row: Row, given: Any, response: Any) -> None:

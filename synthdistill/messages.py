@@ -82,7 +82,7 @@ def parsed(value: Any) -> Any:
 
 
 def _bare_message(message: Message) -> Message:
-    return {key: bare(item) for key, item in message.items() if item is not None or key == "content"}
+    return {key: item if isinstance(item, str) else bare(item) for key, item in message.items() if item is not None or key == "content"}
 
 
 def _are_messages(value: Any) -> TypeGuard[list[Message]]:

@@ -87,7 +87,8 @@ def load(config: Config, base: Path, *, limit: int | None = None, teacher: Colle
     if not prompts:
         reasons = " or ".join(sorted({row.reason for row in found.dropped}))
         raise RecipeError(f"[prompts] source: every row of {config.source} is {reasons}", "Give rows with text")
-    prompts = [replace(prompt, logged=len(found.book.answers.get(prompt.id, ()))) for prompt in prompts]
+    answers = found.book.answers
+    prompts = [replace(prompt, logged=len(answers[prompt.id])) if prompt.id in answers else prompt for prompt in prompts]
     kept = [prompt for _, each in by_split(prompts) for prompt in each[:limit]]
     return Loaded(sorted(kept, key=lambda prompt: prompt.id), found.dropped, found.rows, found.merged, len(prompts) - len(kept), found.book)
 
