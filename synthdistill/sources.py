@@ -1,24 +1,36 @@
-"""The rows of a user's file or folder: JSONL, CSV or Parquet, each with the place it came from.
+"""The rows that a recipe names: files, folders and patterns of JSONL, CSV or Parquet, or a data set of the hub, each with its place.
 
-for row in read_rows(Path("tickets.jsonl")):
-    row.values["text"], row.place                # "tickets.jsonl line 3"
+for row in read_rows("logs/2026-*/*.jsonl", base=recipe_folder):
+    row.values["text"], row.place                # "logs/2026-11/a.jsonl line 3"
+
+`read_rows` and `hashes` take the same names, so that what is read is what is fingerprinted.
 """
 
 import csv
+import glob
+import gzip
+import hashlib
 import io
 import json
 import math
+import sys
+import zlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from synthdistill import hub
 from synthdistill.errors import RecipeError
+from synthdistill.manifest import file_hash
 
-SUFFIXES = (".jsonl", ".csv", ".parquet")
+SUFFIXES = (".jsonl", ".csv", ".parquet", ".jsonl.gz", ".csv.gz")
 _OTHERS = (".json", ".ndjson", ".tsv", ".xlsx", ".arrow", ".gz", ".zst", ".bz2", ".xz", ".zip")
 """Endings of rows that cannot be read: in a folder they are refused rather than passed over."""
+_EXPECTED = f"expected one of {', '.join(SUFFIXES)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,30 +41,95 @@ class Row:
     place: str
 
 
-def source_files(path: Path, key: str) -> list[Path]:
-    """The files of a source: itself, or those of a folder in order of name. `key` is the recipe's key, for the message.
+def read_rows(source: str | Path | list[str], key: str = "[prompts] source", base: Path | None = None) -> Iterator[Row]:
+    """Read every row, file by file. Their places name the file as it is seen from `base`; a file that two names mean is read once.
+
+    Raises:
+        RecipeError: a missing or empty file, a broken line (its number), text that is not UTF-8, a data set that is not there.
+        MissingError: a data set of the hub that cannot be had here.
+    """
+    read: set[Path] = set()
+    for name in _names(source):
+        if hub.is_hub(name):
+            rows: Iterator[Row] = starmap(Row, hub.rows(name, key))
+        else:
+            files = [file for file in source_files(name, key, base) if file.resolve() not in read]
+            read |= {file.resolve() for file in files}
+            if not files:
+                continue
+            rows = _of_files(files, base)
+        found = False
+        for row in rows:
+            found = True
+            yield row
+        if not found:
+            raise RecipeError(f"{key}: {name} has no rows", "Give a source with at least one row")
+
+
+def hashes(source: str | Path | list[str], key: str = "[prompts] source", base: Path | None = None) -> dict[str, str]:
+    """What each name holds, as SHA-256 over the hashes of its files in their order, or over the rows of a data set of the hub.
+
+    Raises:
+        RecipeError, MissingError: as `read_rows`.
+    """
+    found = {}
+    for name in _names(source):
+        if hub.is_hub(name):
+            found[str(name)] = hub.rows_hash(name, key)
+        else:
+            parts = [file_hash(path) for path in source_files(name, key, base)]
+            found[str(name)] = hashlib.sha256("".join(parts).encode()).hexdigest()
+    return found
+
+
+def source_files(name: str | Path, key: str, base: Path | None = None) -> list[Path]:
+    """The files of a name in order: itself; those of a folder; or all that a pattern (`*`, `?`, `[...]`, `**` for any folders) matches.
+
+    `key` is the recipe's key, for the message.
 
     Raises:
         RecipeError: nothing is there, or it has another ending.
     """
-    expected = f"expected one of {', '.join(SUFFIXES)}"
+    path = (base or Path()) / name
     if path.is_dir():
-        inside = sorted(file for file in path.iterdir() if not file.name.startswith("."))
-        if aside := next((file for file in inside if _holds_rows(file)), None):
-            raise RecipeError(f"{key}: {aside} would not be read, {expected}", "Convert it, or move it out of the folder")
-        files = [file for file in inside if _suffix(file) in SUFFIXES]
-        if not files:
-            raise RecipeError(f"{key}: the folder {path} holds no {', '.join(SUFFIXES)} file", "Put one in, or name another folder")
-        return files
-    if not path.is_file():
+        return _of_folder(path, key)
+    if path.is_file():
+        return _fit([path], key)
+    if not glob.has_magic(str(name)):
         raise RecipeError(f"{key}: no such file: {path}", "Give a path relative to the recipe's folder")
-    if _suffix(path) not in SUFFIXES:
-        raise RecipeError(f"{key}: {path} ends in {path.suffix or 'nothing'}, {expected}", "Convert it, or rename it")
-    return [path]
+    found = glob.glob(str(name), root_dir=base, recursive=True)  # noqa: PTH207  # Path.glob takes no absolute pattern, and finds hidden files
+    matched = sorted((base or Path()) / each for each in found)
+    folders = [] if "**" in str(name) else [each for each in matched if each.is_dir()]  # with **, their files are matched themselves
+    files = _fit([each for each in matched if each.is_file()], key) + [file for folder in folders for file in _of_folder(folder, key)]
+    if not files:
+        raise RecipeError(f"{key}: {name} matches no {', '.join(SUFFIXES)} file in {base or Path.cwd()}", "Mend the pattern")
+    return sorted(set(files))
+
+
+def _names(source: str | Path | list[str]) -> list[str | Path]:
+    return [*source] if isinstance(source, list) else [source]
+
+
+def _of_folder(folder: Path, key: str) -> list[Path]:
+    files = _fit(sorted(file for file in folder.iterdir() if not file.name.startswith(".")), key, folder)
+    if not files:
+        raise RecipeError(f"{key}: the folder {folder} holds no {', '.join(SUFFIXES)} file", "Put one in, or name another folder")
+    return files
+
+
+def _fit(files: list[Path], key: str, folder: Path | None = None) -> list[Path]:
+    """Those that can be read. What looks like rows and cannot be is refused; so is a file that was named, whatever it looks like."""
+    for file in files:
+        if folder and _holds_rows(file):
+            raise RecipeError(f"{key}: {file} would not be read, {_EXPECTED}", "Convert it, or move it out of the folder")
+        if not folder and _suffix(file) not in SUFFIXES:
+            raise RecipeError(f"{key}: {file} ends in {file.suffix or 'nothing'}, {_EXPECTED}", "Convert it, or rename it")
+    return [file for file in files if _suffix(file) in SUFFIXES]
 
 
 def _suffix(path: Path) -> str:
-    return path.suffix.lower()
+    name = path.name.lower()
+    return next((ending for ending in reversed(SUFFIXES) if name.endswith(ending)), path.suffix.lower())
 
 
 def _holds_rows(path: Path) -> bool:
@@ -62,27 +139,31 @@ def _holds_rows(path: Path) -> bool:
     return _suffix(path) in _OTHERS
 
 
-def read_rows(path: Path, key: str = "[prompts] source", base: Path | None = None) -> Iterator[Row]:
-    """Read every row. Their places name the file as it is seen from `base`.
-
-    Raises:
-        RecipeError: a missing or empty file, a broken line (its number), text that is not UTF-8.
-    """
-    found = False
-    for file in source_files(path, key):
-        for row in _READERS[_suffix(file)](file, _seen_from(base, file)):
-            found = True
-            yield row
-    if not found:
-        raise RecipeError(f"{key}: {path} has no rows", "Give a file with at least one row")
+def _of_files(files: list[Path], base: Path | None) -> Iterator[Row]:
+    for file in files:
+        yield from _READERS[_suffix(file).removesuffix(".gz")](file, _seen_from(base, file))
 
 
 def _seen_from(base: Path | None, path: Path) -> str:
     return str(path.relative_to(base)) if base and path.is_relative_to(base) else path.name
 
 
+@contextmanager
+def _opened(path: Path, name: str) -> Iterator[IO[bytes]]:
+    """The bytes of a file, unpacked where it is a .gz."""
+    if path.suffix.lower() != ".gz":
+        with path.open("rb") as handle:
+            yield handle
+        return
+    try:
+        with gzip.open(path, "rb") as unpacked:
+            yield unpacked  # type: ignore[misc]  # a GzipFile reads as any binary file does
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise RecipeError(f"{name} cannot be unpacked: {error}", "Pack it again; it may have been copied while it was written") from error
+
+
 def _jsonl(path: Path, name: str) -> Iterator[Row]:
-    with path.open("rb") as lines:
+    with _opened(path, name) as lines:
         for number, line in enumerate(lines, 1):
             place = f"{name} line {number}"
             text = _utf8(line, place).removeprefix("\ufeff")
@@ -100,22 +181,25 @@ def _jsonl(path: Path, name: str) -> Iterator[Row]:
 
 
 def _csv(path: Path, name: str) -> Iterator[Row]:
-    text = _utf8(path.read_bytes(), name).removeprefix("\ufeff")
-    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # the library's limit of 128 KiB is less than a long document
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    try:
-        twice = [name for name, count in Counter(reader.fieldnames or []).items() if count > 1]
-        if twice:
-            raise RecipeError(f"{name} has two columns {twice[0]!r}", "Give each column its own name")
-        for values in reader:
-            place = f"{name} line {reader.line_num}"
-            if None in values or None in values.values():
-                raise RecipeError(
-                    f"{place} has another number of fields than the header's {len(reader.fieldnames or [])}", "Mend or quote that line"
-                )
-            yield Row({column: value or None for column, value in values.items()}, place)  # CSV has no null but the empty field
-    except csv.Error as error:
-        raise RecipeError(f"{name} line {reader.line_num} is not CSV: {error}", "Mend or quote that line") from error
+    csv.field_size_limit(sys.maxsize)  # the library's limit of 128 KiB is less than a long document
+    with _opened(path, name) as handle:
+        reader = csv.DictReader(io.TextIOWrapper(handle, encoding="utf-8-sig", newline=""), strict=True)
+        try:
+            twice = [column for column, count in Counter(reader.fieldnames or []).items() if count > 1]
+            if twice:
+                raise RecipeError(f"{name} has two columns {twice[0]!r}", "Give each column its own name")
+            for values in reader:
+                place = f"{name} line {reader.line_num}"
+                if None in values or None in values.values():
+                    raise RecipeError(
+                        f"{place} has another number of fields than the header's {len(reader.fieldnames or [])}", "Mend or quote that line"
+                    )
+                yield Row({column: value or None for column, value in values.items()}, place)  # CSV has no null but the empty field
+        except csv.Error as error:
+            raise RecipeError(f"{name} line {reader.line_num} is not CSV: {error}", "Mend or quote that line") from error
+        except UnicodeDecodeError as error:
+            near = f"{name} after line {reader.line_num}"
+            raise RecipeError(f"{near} is not UTF-8: there is a byte 0x{error.object[error.start]:02x}", "Save it as UTF-8") from error
 
 
 def _parquet(path: Path, name: str) -> Iterator[Row]:

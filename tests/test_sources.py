@@ -5,7 +5,7 @@ import pytest
 from project import jsonl
 
 from synthdistill.errors import RecipeError
-from synthdistill.sources import read_rows
+from synthdistill.sources import hashes, read_rows
 
 ROWS = [
     {"id": "1", "text": "plain"},
@@ -166,7 +166,7 @@ def test_another_ending_is_refused_with_those_that_are_known(tmp_path):
         values(tmp_path / "rows.xlsx")
 
 
-@pytest.mark.parametrize("name", ["more.json", "more.jsonl.gz", "more.tsv", "sub/more.jsonl"])
+@pytest.mark.parametrize("name", ["more.json", "more.json.gz", "more.tsv", "sub/more.jsonl"])
 def test_rows_of_a_folder_that_would_not_be_read_are_refused(tmp_path, name):
     jsonl(tmp_path / "rows.jsonl", ROWS)
     (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -193,3 +193,121 @@ def test_every_json_line_is_read_as_the_json_library_reads_it(tmp_path):
     row = {"text": "\ud83d\ude42 \u2028", "number": 1.5, "list": [None, True], "object": {"a": "b"}}
 
     assert values(jsonl(tmp_path / "rows.jsonl", [row])) == [json.loads(json.dumps(row))]
+
+
+# patterns, lists, packed files
+
+
+def packed(path, rows):
+    import gzip
+
+    plain = (jsonl if path.name.endswith(".jsonl.gz") else as_csv)(path.with_suffix(""), rows)
+    path.write_bytes(gzip.compress(plain.read_bytes()))
+    plain.unlink()
+    return path
+
+
+@pytest.fixture
+def days(tmp_path):
+    """Files of two days, and one that is not named as they are."""
+    for number, name in enumerate(["2026-02/b.jsonl", "2026-01/b.jsonl", "2026-01/a.jsonl", "2026-01/deep/c.jsonl", "old/a.jsonl"]):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        jsonl(tmp_path / name, [{"n": number}])
+    return tmp_path
+
+
+PATTERNS = {
+    "2026-*/*.jsonl": ["2026-01/a.jsonl", "2026-01/b.jsonl", "2026-02/b.jsonl"],
+    "2026-0[2-9]/?.jsonl": ["2026-02/b.jsonl"],
+    "**/a.jsonl": ["2026-01/a.jsonl", "old/a.jsonl"],
+    "2026-01/**": ["2026-01/a.jsonl", "2026-01/b.jsonl", "2026-01/deep/c.jsonl"],
+    "2026-02*": ["2026-02/b.jsonl"],
+}
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_pattern_is_every_file_that_it_matches_in_order_of_name(days, pattern):
+    assert [row.place.removesuffix(" line 1") for row in read_rows(pattern, base=days)] == PATTERNS[pattern]
+
+
+def test_an_absolute_pattern_is_read_as_well(days):
+    assert len(list(read_rows(f"{days}/2026-*/*.jsonl", base=days))) == 3
+
+
+def test_a_folder_whose_own_name_looks_like_a_pattern_is_no_pattern(tmp_path):
+    folder = tmp_path / "logs[1]"
+    folder.mkdir()
+    jsonl(folder / "a[2].jsonl", [{"n": 1}])
+
+    assert [row.values["n"] for row in read_rows("a[2].jsonl", base=folder)] == [1]
+    assert [row.values["n"] for row in read_rows("*.jsonl", base=folder)] == [1]
+
+
+@pytest.mark.parametrize("pattern", ["2027-*/*.jsonl", "**/*.csv", "nowhere/**"])
+def test_a_pattern_that_matches_nothing_is_refused(days, pattern):
+    with pytest.raises(RecipeError, match=r"\[prompts\] source: .* matches no \.jsonl, \.csv"):
+        list(read_rows(pattern, base=days))
+
+
+def test_a_file_that_a_pattern_matches_and_nobody_can_read_is_refused(days):
+    (days / "2026-01" / "notes.txt").write_text("not rows")
+
+    with pytest.raises(RecipeError, match=r"notes\.txt ends in \.txt, expected one of"):
+        list(read_rows("2026-01/*.*", base=days))
+
+
+def test_a_list_is_read_in_its_order_and_a_file_that_two_names_mean_once(days):
+    names = ["old/a.jsonl", "2026-0*/b.jsonl", "2026-01/b.jsonl"]
+
+    assert [row.values["n"] for row in read_rows(names, base=days)] == [4, 1, 0]
+
+
+def test_a_name_of_a_list_without_a_file_is_refused(days):
+    with pytest.raises(RecipeError, match=r"no such file: .*gone\.jsonl"):
+        list(read_rows(["old/a.jsonl", "gone.jsonl"], base=days))
+
+
+def test_each_name_of_a_list_is_hashed_by_what_its_files_hold(days):
+    names = ["2026-*/*.jsonl", "old"]
+    before = hashes(names, base=days)
+    jsonl(days / "2026-02" / "new.jsonl", [{"n": 9}])
+    after = hashes(names, base=days)
+
+    assert list(before) == names
+    assert [name for name in names if before[name] != after[name]] == ["2026-*/*.jsonl"]
+
+
+@pytest.mark.parametrize("ending", ["jsonl.gz", "csv.gz", "JSONL.GZ"])
+def test_a_packed_file_gives_the_same_rows(tmp_path, ending):
+    path = packed(tmp_path / f"rows.{ending.lower()}", ROWS)
+
+    assert values(path.rename(tmp_path / f"rows.{ending}")) == ROWS
+
+
+def test_a_packed_file_that_is_cut_is_refused_after_the_rows_that_are_whole(tmp_path):
+    import os
+
+    path = packed(tmp_path / "rows.jsonl.gz", [{"n": number, "noise": os.urandom(50).hex()} for number in range(5000)])
+    path.write_bytes(path.read_bytes()[:-5000])
+
+    with pytest.raises(RecipeError, match=r"rows\.jsonl\.gz cannot be unpacked"):
+        values(path)
+
+
+def test_a_csv_that_is_not_utf8_says_near_which_line(tmp_path):
+    (tmp_path / "rows.csv").write_bytes(b"a,b\n" + b"1,2\n" * 5 + "1,\u00e9\n".encode("latin-1"))
+
+    with pytest.raises(RecipeError, match=r"rows\.csv after line \d is not UTF-8: there is a byte 0xe9"):
+        values(tmp_path / "rows.csv")
+
+
+def test_the_same_real_rows_come_out_of_every_format(tmp_path, data):
+    """Banking77's test split (CC BY 4.0), as it lies and written again as CSV, Parquet and packed."""
+    rows = values(data / "banking77" / "test.jsonl")
+    found = [
+        values(write(tmp_path / f"rows.{ending}", rows))
+        for ending, write in (("csv", as_csv), ("parquet", as_parquet), ("jsonl.gz", packed))
+    ]
+
+    assert len(rows) == 3080
+    assert found == [rows, rows, rows]

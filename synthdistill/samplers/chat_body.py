@@ -13,49 +13,16 @@ from typing import Any
 
 import msgspec
 
-from synthdistill.records import Completion, Finish, Usage
+from synthdistill.chat_answer import Answer, Body, convert, read, shares, usage
+from synthdistill.records import Completion, Usage
 from synthdistill.samplers.base import Request, row_seed
-
-_FINISH: dict[str | None, Finish] = {
-    "stop": "stop",
-    "eos": "stop",
-    "eos_token": "stop",
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "length": "length",
-    "max_tokens": "length",
-    "tool_calls": "tool_calls",
-    "function_call": "tool_calls",
-    "content_filter": "refusal",
-}
-"""Anything else, and nothing at all, is `error`: nobody knows whether that answer is whole."""
 
 
 class BadBody(Exception):
     """A response of status 200 that is no answer."""
 
 
-class _Message(msgspec.Struct):
-    content: str | list[dict[str, Any]] | None = None
-    tool_calls: list[dict[str, Any]] | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-    refusal: str | None = None
-
-
-class _Choice(msgspec.Struct):
-    message: _Message
-    finish_reason: str | None = None
-
-
-class _Body(msgspec.Struct):
-    choices: list[_Choice]
-    usage: Any = None
-    """Whatever it holds, an answer that was paid for is not thrown away for it."""
-    model: Any = None
-
-
-_DECODER = msgspec.json.Decoder(_Body)
+_DECODER = msgspec.json.Decoder(Body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +78,11 @@ def completions(raw: bytes, requests: Sequence[Request], model: str, latency_s: 
     found = _read(raw)
     if not found.choices:
         raise BadBody("the server's answer has no choices")
-    pairs = list(zip(requests, found.choices, strict=False))
-    usages = _usages(found.usage, [_length(choice.message) for _, choice in pairs] if len(pairs) > 1 else [1])
+    answers = [read(choice) for choice in found.choices[: len(requests)]]
+    usages = shares(usage(found.usage), [answer.length for answer in answers])
     model = found.model if found.model and isinstance(found.model, str) else model
-    return [_completion(request, choice, model, usage, latency_s) for (request, choice), usage in zip(pairs, usages, strict=True)]
+    rows = zip(requests[: len(answers)], answers, usages, strict=True)
+    return [_completion(request, answer, model, tokens, latency_s) for request, answer, tokens in rows]
 
 
 def words(raw: bytes) -> Said:
@@ -134,25 +102,23 @@ def words(raw: bytes) -> Said:
     )
 
 
-def _completion(request: Request, choice: _Choice, model: str, usage: Usage, latency_s: float) -> Completion:
-    message = choice.message
-    refused = message.refusal is not None and not message.content
+def _completion(request: Request, answer: Answer, model: str, usage: Usage, latency_s: float) -> Completion:
     return Completion(
         id=request.id,
         prompt_id=request.prompt.id,
         source_ids=request.prompt.source_ids,
         index=request.index,
-        text=(message.refusal or "") if refused else _text(message.content),
-        finish="refusal" if refused else _FINISH.get(choice.finish_reason, "error"),
+        text=answer.text,
+        finish=answer.finish,
         model=model,
         usage=usage,
         latency_s=latency_s,
-        tool_calls=message.tool_calls or None,
-        reasoning=message.reasoning or message.reasoning_content,
+        tool_calls=answer.tool_calls,
+        reasoning=answer.reasoning,
     )
 
 
-def _read(raw: bytes) -> _Body:
+def _read(raw: bytes) -> Body:
     try:
         return _DECODER.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as first:
@@ -161,39 +127,9 @@ def _read(raw: bytes) -> _Body:
                 f"the server answers with a web page; does base_url end in /v1? It begins: {_short(words(raw).message)[:80]}"
             ) from first
         try:
-            return msgspec.convert(json.loads(raw), _Body)  # json reads lone surrogates, which a cut escape leaves
+            return convert(json.loads(raw))  # json reads lone surrogates, which a cut escape leaves
         except (ValueError, RecursionError, msgspec.ValidationError):
             raise BadBody(f"the server's answer cannot be read ({first}): {words(raw).message}") from first
-
-
-def _usages(usage: Any, lengths: list[int]) -> list[Usage]:
-    """The usage of each answer; all together are the usage of the body."""
-    output, whole = _tokens(usage, "completion_tokens"), max(1, sum(lengths))
-    if len(lengths) == 1:
-        return [Usage(_tokens(usage, "prompt_tokens"), output, _tokens(usage, "prompt_tokens_details", "cached_tokens"))]
-    ends = [output * sum(lengths[: place + 1]) // whole if sum(lengths) else 0 for place in range(len(lengths))]
-    ends[-1] = output
-    found = [Usage(output=end - start) for start, end in zip([0, *ends], ends, strict=False)]
-    found[0] = Usage(_tokens(usage, "prompt_tokens"), found[0].output, _tokens(usage, "prompt_tokens_details", "cached_tokens"))
-    return found
-
-
-def _length(message: _Message) -> int:
-    thought = message.reasoning or message.reasoning_content or ""
-    calls = sum(len(str(call)) for call in message.tool_calls or [])
-    return len(_text(message.content)) + len(thought) + len(message.refusal or "") + calls
-
-
-def _tokens(usage: Any, *path: str) -> int:
-    for key in path:
-        usage = usage.get(key) if isinstance(usage, dict) else None
-    return int(usage) if isinstance(usage, int | float) and 0 <= usage < 2**53 else 0
-
-
-def _text(content: str | list[dict[str, Any]] | None) -> str:
-    if isinstance(content, list):
-        return "".join(str(part.get("text") or "") for part in content)
-    return content or ""
 
 
 def _short(said: str) -> str:

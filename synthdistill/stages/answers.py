@@ -23,6 +23,7 @@ from synthdistill.records import Completion, Failure, Prompt, Split, Usage, deco
 from synthdistill.runs import Run
 from synthdistill.samplers.base import Request, Sampler
 from synthdistill.spool import Spool
+from synthdistill.stages import logged
 
 STAGE = "generate"
 ASKED, TAKEN, FAILED = "completions", "taken", "failures"
@@ -40,6 +41,7 @@ class _Completion(msgspec.Struct):
     source_ids: list[str]
     index: int
     usage: Usage
+    sampling: str | None = None
     invalid: str | None = None
 
 
@@ -50,6 +52,7 @@ class Sealed:
     outputs: list[shards.Output] = field(default_factory=list)
     written: int = 0
     taken: int = 0
+    logged: int = 0
     invalid: int = 0
     first_invalid: str | None = None
     usage: Counter[str] = field(default_factory=Counter)
@@ -75,7 +78,7 @@ class Answers:
         found = cls(folder)
         for stem in (ASKED, TAKEN):
             for row in shards.replay(folder, stem, _Completion) if folder.is_dir() else ():
-                found._know(row.id)
+                found.know(row.id)
                 if stem == ASKED:
                     found._count(row.usage)
         for failure in shards.replay(folder, FAILED, Failure) if folder.is_dir() else ():
@@ -110,15 +113,26 @@ class Answers:
         if not any((folder / STAGE).is_dir() for folder in place.siblings()):
             return
         missing = {bytes.fromhex(request.id) for request in self.missing(requests)}
-        self.keep_taken((row for row in earlier(place, note) if bytes.fromhex(row.id) in missing), checked)
+        with self.taking() as journal:
+            for completion in earlier(place, note):
+                if bytes.fromhex(completion.id) in missing:
+                    self.take(journal, checked(completion))
 
-    def keep_taken(self, completions: Iterable[Completion], checked: Callable[[Completion], Completion]) -> None:
-        """Keep answers that nobody has to be asked for."""
-        with shards.Journal(self.folder, TAKEN) as journal:
-            for completion in completions:
-                if bytes.fromhex(completion.id) not in self.ids:
-                    journal.append(checked(completion))
-                    self._know(completion.id)
+    def taking(self) -> shards.Journal:
+        """The journal of answers that nobody has to be asked for."""
+        return shards.Journal(self.folder, TAKEN)
+
+    def take(self, journal: shards.Journal, completion: Completion) -> None:
+        """Keep one of them, once."""
+        if bytes.fromhex(completion.id) not in self.ids:
+            journal.append(completion)
+            self.know(completion.id)
+
+    def know(self, identifier: str) -> None:
+        """There is an answer of this id."""
+        key = bytes.fromhex(identifier)
+        self.count += key not in self.ids
+        self.ids.add(key)
 
     def ask(
         self,
@@ -172,7 +186,7 @@ class Answers:
             lines: list[tuple[str, bytes]] = []
             for prompt in loaded.shard(split, number):
                 for index, (brief, line) in rows.get(prompt.id, {}).items():
-                    if index < max(wanted, prompt.logged):
+                    if index < logged.count(prompt, wanted):
                         lines.append((brief.id, _with_ids(brief, line[1:], prompt)))
                         self._tally(found, brief, line)
             if lines:
@@ -185,15 +199,12 @@ class Answers:
         if brief.invalid is not None:
             found.invalid += 1
             found.first_invalid = found.first_invalid or brief.invalid
-        if line.startswith(b"t"):
+        if brief.sampling == "logged":
+            found.logged += 1
+        elif line.startswith(b"t"):
             found.taken += 1
         else:
             found.usage.update(input=brief.usage.input, output=brief.usage.output, cached_input=brief.usage.cached_input)
-
-    def _know(self, identifier: str) -> None:
-        key = bytes.fromhex(identifier)
-        self.count += key not in self.ids
-        self.ids.add(key)
 
     def _count(self, usage: Usage) -> None:
         self.usage.update(input=usage.input, output=usage.output, cached_input=usage.cached_input)

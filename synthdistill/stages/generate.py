@@ -19,8 +19,8 @@ from typing import Any
 
 from pydantic import Field
 
+from synthdistill import logs, shards, terms
 from synthdistill import prompts as prompts_room
-from synthdistill import shards, terms
 from synthdistill.budget import Budget, Purse
 from synthdistill.errors import BudgetError, RecipeError, SynthdistillError
 from synthdistill.evaluation import cost
@@ -30,11 +30,11 @@ from synthdistill.prompts import Loaded
 from synthdistill.records import Completion, Failure, Prompt, Split
 from synthdistill.runs import Run
 from synthdistill.samplers import identify, open_sampler
-from synthdistill.samplers.base import ApiModel, Identity, Model, Request, Sampler, Sampling, Workload, completion_id
+from synthdistill.samplers.base import ApiModel, Identity, Model, Request, Sampler, Sampling, Workload
 from synthdistill.samplers.late import Late
 from synthdistill.samplers.metered import Metered
 from synthdistill.settings import Settings, how
-from synthdistill.stages import synthesis
+from synthdistill.stages import logged, synthesis
 from synthdistill.stages.answers import ASKED, STAGE, STEMS, STORM, Answers, Sealed, earlier, twins
 from synthdistill.stages.forecast import forecast
 from synthdistill.stages.spend import Spend
@@ -73,8 +73,8 @@ class Wanted:
     def of(self, prompt: Prompt) -> Iterator[Request]:
         """The requests of one prompt."""
         sampling = self.config.sampling if prompt.split == "train" else self.held_out
-        for index in range(self.samples[prompt.split]):
-            yield Request(completion_id(prompt, self.identity, sampling, index), prompt, index, sampling)
+        for index in range(logged.count(prompt, self.samples[prompt.split])):
+            yield Request(logged.answer_id(prompt, self.identity, sampling, index), prompt, index, sampling)
 
     @property
     def samples(self) -> dict[Split, int]:
@@ -84,7 +84,8 @@ class Wanted:
     @property
     def count(self) -> int:
         """How many answers that makes."""
-        return sum(self.loaded.counts[split] * samples for split, samples in self.samples.items())
+        beyond = sum(prompts * max(0, answers - self.config.samples) for answers, prompts in self.loaded.logged.items())
+        return sum(self.loaded.counts[split] * samples for split, samples in self.samples.items()) + beyond
 
 
 def what(
@@ -138,14 +139,19 @@ def run(
 
     for left in folder.glob("prompts-*.jsonl"):  # of a start that bound nobody, under another recipe
         left.unlink()
-    loaded = _loaded(prompts, place, limit, into=folder, count=opening.shards)
+    identity = identify(teacher, place.base)
+    answers = Answers.recall(folder)
+    with answers.taking() as journal:
+
+        def keep(completion: Completion) -> None:
+            answers.take(journal, _checked(completion))
+
+        loaded = _loaded(prompts, teacher, identity, place, limit, keep, into=folder, count=opening.shards)
     if not loaded.counts["held_out"]:
         progress.note("generate: no prompt is held out, so that eval will have none to judge the student on ([prompts] held_out)")
-    identity = identify(teacher, place.base)
     with _purse(folder, teacher, config) as purse, _sampler(teacher, place, workload, purse) as sampler:
         grown = _grown(prompts, loaded, sampler, purse, identity, place, progress, limit, opening.shards, seal)
         wanted = Wanted(loaded, identity, config, held_out)
-        answers = Answers.recall(folder)
         answers.forget_strangers(wanted.requests())
         answers.take_over(wanted.requests(), place, progress.note, _checked)
         spend = Spend(purse, wanted.count, answers.count)
@@ -200,9 +206,9 @@ def plan(
     synthesis.refuse_unfit(prompts, place.base)
     folder = place.stage(STAGE)
     identity = identify(teacher, place.base)
-    loaded = _loaded(prompts, place, limit)
-    wanted = Wanted(loaded, identity, config, held_out)
     answers = Answers.recall(folder)
+    loaded = _loaded(prompts, teacher, identity, place, limit, lambda completion: answers.know(completion.id))
+    wanted = Wanted(loaded, identity, config, held_out)
     answers.forget_strangers(wanted.requests())
     if probe:
         terms.refuse_unaccepted(teacher, place)
@@ -226,9 +232,33 @@ def plan(
     }
 
 
-def _loaded(prompts: prompts_room.Config, place: Run, limit: int | None, into: Path | None = None, count: int = 1) -> Loaded:
-    """The prompts, before anybody is paid: with none to train on there would be no student."""
-    loaded = prompts_room.load(prompts, place.base, limit=limit, into=into, shards=count, twins=twins(place) if into else None)
+def _loaded(
+    prompts: prompts_room.Config,
+    teacher: Model,
+    identity: Identity,
+    place: Run,
+    limit: int | None,
+    keep: Callable[[Completion], None],
+    into: Path | None = None,
+    count: int = 1,
+) -> Loaded:
+    """The prompts, before anybody is paid: with none to train on there would be no student. Answers of the teacher that came with them
+    are kept."""
+
+    def logged_answers(prompt: Prompt, found: list[logs.LoggedAnswer]) -> None:
+        for completion in logs.completions_of(found, prompt, identity.id, identity.revision):
+            keep(completion)
+
+    loaded = prompts_room.load(
+        prompts,
+        place.base,
+        limit=limit,
+        into=into,
+        shards=count,
+        twins=twins(place) if into else None,
+        teacher=logged.names(teacher, identity),
+        logged=logged_answers,
+    )
     if not loaded.counts["train"]:
         shares = f"held_out = {prompts.held_out}, validation = {prompts.validation:g}"
         raise RecipeError(
@@ -369,6 +399,7 @@ def _counts(wanted: Wanted, answers: Answers, sealed: Sealed, grown: Grown) -> C
             **{f"rows_dropped_{reason}": count for reason, count in Counter(row.reason for row in loaded.dropped).items()},
             **{f"prompts_{split}": loaded.counts[split] for split in ORDER},
             "taken_over": sealed.taken,
+            **logged.counts(loaded, sealed.logged),
             **(grown.counts() if grown.rows else {}),
         },
     )

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from synthdistill import messages as openai_form
 from synthdistill import prompts
 from synthdistill.errors import RecipeError
-from synthdistill.prompt_template import Template, template_path
-from synthdistill.records import Prompt, Synthesized, digest
+from synthdistill.logs import logged
+from synthdistill.prompt_template import Template
+from synthdistill.records import Message, Prompt, Synthesized, digest
 from synthdistill.sources import Row
 from synthdistill.text import as_text
 
@@ -40,20 +42,20 @@ class Form:
 
     def __init__(self, config: prompts.Config, base: Path) -> None:
         self.slices = config.slices
-        self.template = Template(template_path(config.template, base)) if config.template else None
+        self.contents = prompts.contents(config, base)
+        self.template = self.contents.template
         self.column = _column(config.synthesize.column if config.synthesize else None, self.template)
 
-    def prompt_id(self, row: Row) -> str:
-        """The id of the prompt that a row of the source is."""
-        if self.template is not None:
-            return digest(self.template.render(row), None)
-        return digest(*prompts.own_messages(row))
+    def prompt_id(self, row: Row) -> str | None:
+        """The id of the prompt that a row of the source is, None for one that is none."""
+        content = self.contents.of(row)
+        return None if content.unfit else digest(content.messages, content.tools)
 
     def text(self, row: Row) -> str | None:
         """What a new text stands beside: the value of the column, or the user's last turn. None where there is none."""
         if self.column is not None:
             return as_text(row.values.get(self.column)).strip() or None
-        turns = [message for message in prompts.own_messages(row)[0] if message["role"] == "user"]
+        turns = [message for message in _given(row)[0] if message["role"] == "user"]
         content = turns[-1].get("content") if turns else None
         return content.strip() or None if isinstance(content, str) else None
 
@@ -64,7 +66,7 @@ class Form:
             return None
         if self.template is not None:
             return Seed(prompt_id, text, {column: row.values.get(column) for column in self.template.columns})
-        messages, tools = prompts.own_messages(row)
+        messages, tools = _given(row)
         opening = [message for message in messages if message["role"] in _OPENING]
         return Seed(prompt_id, text, {"messages": opening} | ({"tools": tools} if tools else {}))
 
@@ -86,9 +88,14 @@ class Form:
         return Prompt(row.id, [row.id], messages, text, "train", tools=tools, metadata=metadata, lineage=row.lineage)
 
     def _asked(self, values: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
-        if self.template is not None:
-            return self.template.render(Row(values, "a synthesised row")), None
-        return values["messages"], values.get("tools")
+        content = self.contents.of(Row(values, "a synthesised row"))
+        return content.messages, content.tools
+
+
+def _given(row: Row) -> tuple[list[Message], list[dict[str, Any]] | None]:
+    """The messages and tools of a row without a template, as it has them or as they were logged."""
+    found = logged(row)
+    return (found.messages, found.tools) if found else openai_form.of_row(row)
 
 
 def _column(given: str | None, template: Template | None) -> str | None:

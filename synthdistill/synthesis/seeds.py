@@ -24,12 +24,12 @@ def collect(config: prompts.Config, form: Form, base: Path, split_of: Callable[[
     """
     seeds: dict[str, Seed] = {}
     forbidden: set[bytes] = set()
-    names = [config.source] + ([config.held_out] if isinstance(config.held_out, str) else [])
-    for name in names:
-        for row in read_rows(base / name, base=base):
+    for source in [config.source] + ([config.held_out] if isinstance(config.held_out, str) else []):
+        for row in read_rows(source, base=base):
             identifier = form.prompt_id(row)
-            split, text = split_of(identifier), form.text(row)
-            if text is None or split is None:
+            split = split_of(identifier) if identifier else None
+            text = form.text(row) if split else None
+            if identifier is None or text is None:
                 continue
             if split != "train":
                 forbidden.add(fold(text))
