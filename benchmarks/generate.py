@@ -54,7 +54,7 @@ def main() -> None:
 
 def _cpu(quick: bool) -> Iterator[Figure]:
     """Client CPU a row, three clients by turns."""
-    rows, turns = (1_500, 1) if quick else (5_000, 3)
+    rows, turns = (3_000, 1) if quick else (8_000, 3)
     for concurrency in (64, 256, 1000):
         with _teacher() as url, _project(rows) as full, _project(10) as tiny:
             ways: dict[str, Callable[[int], Any]] = {

@@ -141,6 +141,11 @@ class Purse:
         self._set_aside(self.spent + self.held)
 
     @property
+    def counts(self) -> bool:
+        """Whether it matters what something costs: there is a price, or a budget."""
+        return self.price is not None or self.limited
+
+    @property
     def limited(self) -> bool:
         """Whether there is a budget."""
         return self.limit.pico != NO_END or self.limit.tokens != NO_END

@@ -113,7 +113,7 @@ def shares(whole: Usage, lengths: Sequence[int]) -> list[Usage]:
 def _tokens(given: Any, *path: str) -> int:
     for key in path:
         given = given.get(key) if isinstance(given, dict) else None
-    return int(given) if isinstance(given, int | float) and 0 <= given < 2**53 else 0
+    return int(given) if isinstance(given, (int, float)) and 0 <= given < 2**53 else 0
 
 
 def _text(content: str | list[dict[str, Any]] | None) -> str:

@@ -154,7 +154,7 @@ class Collection:
 
     def _split(self, group: str | None, text: str) -> Split:
         key = _split_key(group, text)
-        if key in self.reserved or _split_key(None, text) in self.reserved:
+        if self.reserved and (key in self.reserved or _split_key(None, text) in self.reserved):
             return "held_out"
         place = share_of(key)
         if place < self.columns.held_out:

@@ -3,9 +3,10 @@
 Sampling(temperature=0.7, top_p=0.95, seed=7)
 """
 
+from functools import cached_property
 from typing import Annotated, Any
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
 from synthdistill.settings import Settings
 
@@ -18,9 +19,10 @@ class Sampling(Settings):
     max_tokens: int = Field(512, ge=1, le=1_000_000)
     stop: list[Annotated[str, Field(min_length=1)]] | None = None
     seed: int = Field(0, ge=0, lt=2**63)
-    _what: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     def what(self) -> dict[str, Any]:
-        if not self._what:  # it is asked for with each row
-            self._what.update(super().what())
-        return self._what
+        return self._once
+
+    @cached_property
+    def _once(self) -> dict[str, Any]:
+        return super().what()  # it is asked for with each row

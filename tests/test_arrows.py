@@ -30,7 +30,7 @@ LEVELS = (
 NOUNS = LEVELS[1]
 DOORS = {
     "accelerate": ("training/",),
-    "aiohttp": ("samplers/dispatch",),
+    "aiohttp": ("samplers/exchange",),
     "datasets": ("training/", "hub"),
     "jsonschema_rs": ("quality/verify",),
     "openai": (),

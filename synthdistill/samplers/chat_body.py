@@ -79,7 +79,8 @@ def completions(raw: bytes, requests: Sequence[Request], model: str, latency_s: 
     if not found.choices:
         raise BadBody("the server's answer has no choices")
     answers = [read(choice) for choice in found.choices[: len(requests)]]
-    usages = shares(usage(found.usage), [answer.length for answer in answers])
+    whole = usage(found.usage)
+    usages = shares(whole, [answer.length for answer in answers]) if len(answers) > 1 else [whole]
     model = found.model if found.model and isinstance(found.model, str) else model
     rows = zip(requests[: len(answers)], answers, usages, strict=True)
     return [_completion(request, answer, model, tokens, latency_s) for request, answer, tokens in rows]

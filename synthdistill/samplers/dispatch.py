@@ -14,10 +14,8 @@ read counts at its worst case.
 import asyncio
 import heapq
 import random
-import resource
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -27,11 +25,11 @@ from synthdistill.records import Completion, Failure, encode
 from synthdistill.samplers.base import Request, Workload
 from synthdistill.samplers.chat_body import BadBody, body, completions
 from synthdistill.samplers.endpoint import CEILING, Endpoint, Sent
+from synthdistill.samplers.exchange import Exchange
 from synthdistill.samplers.trouble import Streak, Trouble, refusal
 from synthdistill.samplers.worst_case import WorstCase
 
 if TYPE_CHECKING:
-    import aiohttp
     from yarl import URL
 
 ATTEMPTS = 6
@@ -44,7 +42,6 @@ TOLD_S = 30.0
 """A server that makes everybody wait is spoken of this often."""
 FIRST_TRIES = 3
 """Connections that are tried before a server that never answered counts as unreachable."""
-CONNECT_S = 30.0
 MOST_SAMPLES = 64
 """Samples that one request asks for at most."""
 NOTHING = Amount()
@@ -75,6 +72,9 @@ class _Ask:
     def tokens(self) -> float:
         """Tokens as a rate limit may count them."""
         return self.size / 4 + self.output
+
+
+_Step = tuple[_Ask, Endpoint, Sent]
 
 
 @dataclass(slots=True)
@@ -126,8 +126,9 @@ class Dispatch:
         self.endpoints = service.endpoints()
         self.streak = Streak(self.endpoints[0].where, service.model)
         self.loop = asyncio.new_event_loop()
-        self.session: aiohttp.ClientSession | None = None
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.exchange = Exchange(service.headers, sum(endpoint.ceiling for endpoint in self.endpoints))
+        self.workers: set[asyncio.Task[None]] = set()
+        self.in_flight = 0
         self.pending: _Ask | None = None
         self.again: list[tuple[float, int, _Ask]] = []
         self.counted = 0
@@ -136,10 +137,12 @@ class Dispatch:
         self.waiter: asyncio.Future[None] | None = None
         self.error: BaseException | None = None
         self.over = False
+        self.weighed = self.purse.counts or service.tpm is not None
+        """Whether anybody wants to know how large a request is."""
 
     def run(self) -> Iterator[Completion | Failure]:
         """The answers as they come; then the error that ended the asking, if one did."""
-        self.loop.run_until_complete(self._open())
+        self.loop.run_until_complete(self.exchange.open())
         self.loop.call_soon(self._pump)
         while not (self.over and not self.answers):
             if not self.answers:
@@ -161,61 +164,66 @@ class Dispatch:
             self.loop.close()
 
     async def _shut(self) -> None:
-        for task in self.tasks:
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
-        if self.session:
-            await self.session.close()
+        for worker in self.workers:
+            worker.cancel()
+        await asyncio.gather(*self.workers, return_exceptions=True)
+        await self.exchange.close()
         await self.loop.shutdown_default_executor()
-
-    async def _open(self) -> None:
-        import aiohttp
-
-        _allow_files(sum(endpoint.ceiling for endpoint in self.endpoints))
-        self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0), headers=self.service.headers, cookie_jar=aiohttp.DummyCookieJar()
-        )
 
     def _pump(self) -> None:
         """Send what may be sent now; see to it that this is called again when more may."""
-        try:
-            self._send_all()
-        except BaseException as error:  # of the caller's requests, or a full disk under the ledger: the caller must see it
-            self._end(error)
+        while (step := self._step()) is not None:
+            worker = self.loop.create_task(self._work(*step))
+            self.workers.add(worker)
+            worker.add_done_callback(self.workers.discard)
         if (self.answers or self.over) and self.waiter and not self.waiter.done():
             self.waiter.set_result(None)
 
-    def _send_all(self) -> None:
+    async def _work(self, ask: _Ask, endpoint: Endpoint, sent: Sent) -> None:
+        """Ask, and then whatever may be asked next: a task lives for many rows."""
+        step: _Step | None = (ask, endpoint, sent)
+        while step is not None:
+            await self._attempt(*step)
+            step = self._step()
+            self._pump()
+
+    def _step(self) -> _Step | None:
+        """The next thing to send, None where nothing may be sent now."""
+        try:
+            return self._sendable()
+        except BaseException as error:  # of the caller's requests, or a full disk under the ledger: the caller must see it
+            self._end(error)
+            return None
+
+    def _sendable(self) -> _Step | None:
         while not self.over:
             now = time.monotonic()
             ask = self.pending = self.pending or self._next(now)
             if ask is None:
                 if self.again:
                     self._later(self.again[0][0] - now)
-                elif not self.tasks:
+                elif not self.in_flight:
                     self._end(self._refused_to_the_end())
-                return
+                return None
             endpoint, wait = self._endpoint(ask.tokens, now)
-            if endpoint is None or not self.service.bound.bold(len(self.tasks)):
-                return
+            if endpoint is None or not self.service.bound.bold(self.in_flight):
+                return None
             if wait > 0:
                 self._later(wait)
-                return
+                return None
             ask.at_most = self.service.bound.of(ask.size, ask.output)
-            if not self.purse.reserve(ask.at_most):
-                if self.tasks:
-                    return
-                if len(ask.requests) == 1:
-                    self._end(None)
-                    return
-                self._split(ask, now)
+            if self.purse.reserve(ask.at_most):
                 self.pending = None
-                continue
+                self.in_flight += 1
+                return ask, endpoint, endpoint.send(ask.tokens, now)
+            if self.in_flight:
+                return None
+            if len(ask.requests) == 1:
+                self._end(None)
+                return None
+            self._split(ask, now)
             self.pending = None
-            sent = endpoint.send(ask.tokens, now)
-            task = self.loop.create_task(self._attempt(ask, endpoint, sent))
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
+        return None
 
     def _endpoint(self, tokens: float, now: float) -> tuple[Endpoint | None, float]:
         """Of the servers that may have another request in flight the one that may be asked first, and when: the least busy of equals."""
@@ -251,7 +259,8 @@ class Dispatch:
                 self.ahead = request
                 break
             group.append(request)
-        return _Ask(group, len(encode([prompt.messages, prompt.tools])), now)
+        size = len(encode([prompt.messages, prompt.tools])) if self.weighed else 1
+        return _Ask(group, size, now)
 
     def _split(self, ask: _Ask, now: float) -> None:
         """Ask for the samples one by one."""
@@ -264,57 +273,41 @@ class Dispatch:
 
     async def _attempt(self, ask: _Ask, endpoint: Endpoint, sent: Sent) -> None:
         """Ask once, and see to what came of it."""
+        ask.tries += 1
         try:
-            ask.tries += 1
-            found = await self._post(ask, endpoint, sent)
+            found = await self._ask(ask, endpoint, sent)
         except Trouble as trouble:
             self._free(endpoint)
+            ask.timeouts += trouble.kind == "timeout"
+            trouble.message = self.service.clean(trouble.message)
             if trouble.paid:
                 self.service.bound.lose(ask.size, ask.output, ask.at_most)
             else:
                 self.purse.settle(ask.at_most, NOTHING)
             self._failed(ask, endpoint, sent, trouble)
         except Exception as error:  # whatever it is, the caller must see it rather than wait for ever
+            self._free(endpoint)
             self._end(error)
         else:
             self._free(endpoint)
             self._answered(ask, endpoint, sent, found)
-        self._pump()
 
     def _free(self, endpoint: Endpoint) -> None:
         endpoint.in_flight -= 1
-        if (task := asyncio.current_task(self.loop)) is not None:
-            self.tasks.discard(task)
+        self.in_flight -= 1
 
-    async def _post(self, ask: _Ask, endpoint: Endpoint, sent: Sent) -> list[Completion]:
-        import aiohttp
-
-        assert self.session is not None
-        patience_s = endpoint.patience_s(ask.timeouts)
-        timeout = aiohttp.ClientTimeout(total=patience_s, sock_connect=min(CONNECT_S, patience_s))
-        data = encode(body(self.service.model, ask.requests[0], len(ask.requests), self.service.without))
-        clean = self.service.clean
+    async def _ask(self, ask: _Ask, endpoint: Endpoint, sent: Sent) -> list[Completion]:
+        service = self.service
+        data = encode(body(service.model, ask.requests[0], len(ask.requests), service.without))
+        reply = await self.exchange.post(endpoint.url, data, endpoint.patience_s(ask.timeouts))
+        now = time.monotonic()
+        endpoint.heard(sent, reply.headers, now)
+        if reply.status != 200:
+            raise refusal(reply.status, reply.raw, reply.headers)
         try:
-            async with self.session.post(endpoint.url, data=data, allow_redirects=False, timeout=timeout) as response:
-                endpoint.heard(sent, response.headers, time.monotonic())
-                raw = await response.read()
-        except aiohttp.ConnectionTimeoutError as error:
-            raise Trouble("unreachable", f"no connection within {CONNECT_S:g} s", counts=False) from error
-        except TimeoutError as error:
-            ask.timeouts += 1
-            raise Trouble("timeout", f"no answer within {patience_s:.3g} s (at most [run] timeout_s)", paid=True) from error
-        except aiohttp.ClientConnectorError as error:
-            raise Trouble("unreachable", clean(str(error)), counts=False) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise Trouble("connection", clean(f"the connection broke: {error or type(error).__name__}"), paid=True) from error
-        if response.status != 200:
-            trouble = refusal(response.status, raw, response.headers)
-            trouble.message = clean(trouble.message)
-            raise trouble
-        try:
-            return completions(raw, ask.requests, self.service.model, round(time.monotonic() - sent.at, 4))
+            return completions(reply.raw, ask.requests, service.model, round(now - sent.at, 4))
         except BadBody as error:
-            raise Trouble("bad_body", clean(str(error)), paid=True) from error
+            raise Trouble("bad_body", str(error), paid=True) from error
 
     def _answered(self, ask: _Ask, endpoint: Endpoint, sent: Sent, found: list[Completion]) -> None:
         spent = sum((self.purse.amount(completion.usage) for completion in found), NOTHING)
@@ -403,12 +396,3 @@ class Dispatch:
         error = self.streak.error()
         self.answers += self.streak.absolved()
         return error
-
-
-def _allow_files(wanted: int) -> None:
-    """A connection is an open file, of which many systems allow 1,024 unless they are asked."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + 256
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (needed if hard == resource.RLIM_INFINITY else min(needed, hard), hard))

@@ -38,7 +38,7 @@ DEAD_AFTER = 5
 OUT_S, LONGEST_OUT_S = 5.0, 60.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sent:
     """What is remembered of a request in flight."""
 

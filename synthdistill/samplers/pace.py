@@ -41,7 +41,8 @@ class Told:
     @classmethod
     def of(cls, headers: Mapping[str, str], what: str) -> Self | None:
         """Read `x-ratelimit-{limit,remaining,reset}-<what>`; None where they are absent or no numbers."""
-        limit, remaining = headers.get(f"x-ratelimit-limit-{what}"), headers.get(f"x-ratelimit-remaining-{what}")
+        limit = headers.get(f"x-ratelimit-limit-{what}")
+        remaining = None if limit is None else headers.get(f"x-ratelimit-remaining-{what}")
         if limit is None or remaining is None:
             return None
         with suppress(ValueError):

@@ -7,7 +7,6 @@ them in shards. Only ids are in memory.
     sealed = answers.seal(loaded, samples=4, ...)
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -55,7 +54,9 @@ class Sealed:
     logged: int = 0
     invalid: int = 0
     first_invalid: str | None = None
-    usage: Counter[str] = field(default_factory=Counter)
+    input: int = 0
+    output: int = 0
+    cached_input: int = 0
     """Tokens of the answers that this run asked for; those taken over are in the manifest of the run that did."""
 
 
@@ -67,8 +68,6 @@ class Answers:
     ids: set[bytes] = field(default_factory=set)
     """Of the answers that were there at the start, or were taken over."""
     failures: dict[str, Failure] = field(default_factory=dict)
-    usage: Counter[str] = field(default_factory=Counter)
-    """Tokens of the answers that this run has asked for so far."""
     count: int = 0
     """Answers, those of this start among them."""
 
@@ -79,8 +78,6 @@ class Answers:
         for stem in (ASKED, TAKEN):
             for row in shards.replay(folder, stem, _Completion) if folder.is_dir() else ():
                 found.know(row.id)
-                if stem == ASKED:
-                    found._count(row.usage)
         for failure in shards.replay(folder, FAILED, Failure) if folder.is_dir() else ():
             if bytes.fromhex(failure.id) not in found.ids:
                 found.failures[failure.id] = failure
@@ -152,7 +149,6 @@ class Answers:
                 if isinstance(answer, Completion):
                     completions.append(checked(answer))
                     self.count += 1
-                    self._count(answer.usage)
                 else:
                     failures.append(answer)
                     self.failures[answer.id] = answer
@@ -204,10 +200,9 @@ class Answers:
         elif line.startswith(b"t"):
             found.taken += 1
         else:
-            found.usage.update(input=brief.usage.input, output=brief.usage.output, cached_input=brief.usage.cached_input)
-
-    def _count(self, usage: Usage) -> None:
-        self.usage.update(input=usage.input, output=usage.output, cached_input=usage.cached_input)
+            found.input += brief.usage.input
+            found.output += brief.usage.output
+            found.cached_input += brief.usage.cached_input
 
 
 def earlier(place: Run, note: Callable[[str], None]) -> Iterator[Completion]:

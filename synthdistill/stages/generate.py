@@ -175,7 +175,7 @@ def run(
         files=decides["files"],
         models={"teacher": ModelUsed(id=identity.id, revision=identity.revision)},
         terms=terms.used(teacher, place),
-        usage=(usage := {kind: sealed.usage[kind] + getattr(grown.usage, kind) for kind in ("input", "output", "cached_input")}),
+        usage=(usage := {kind: getattr(sealed, kind) + getattr(grown.usage, kind) for kind in ("input", "output", "cached_input")}),
         cost_usd=cost.bill(usage, teacher.price.model_dump() if teacher.price else None),
         results={"spend": spend.figures(answers.count)},
     )
