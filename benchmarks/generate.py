@@ -230,7 +230,7 @@ _QUIET: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEV
 
 @contextmanager
 def _teacher(**options: Any) -> Iterator[str]:
-    command = [sys.executable, str(ROOT / "benchmarks" / "stub.py"), json.dumps(options)]
+    command = [sys.executable, str(ROOT / "benchmarks" / "stub" / "teacher.py"), json.dumps(options)]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         yield (server.stdout.readline() if server.stdout else "").strip()

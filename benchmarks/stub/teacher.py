@@ -1,6 +1,6 @@
 """A teacher that costs nothing: an OpenAI-compatible server of a few dozen lines, cheap enough not to be what is measured.
 
-    python benchmarks/stub.py '{"latency": [0.05, 0], "faults": 0.05, "rpm": 6000}'      # prints its address
+    python benchmarks/stub/teacher.py '{"latency": [0.05, 0], "faults": 0.05, "rpm": 6000}'      # prints its address
 
 Latency is lognormal, [mean in seconds, sigma]. Each answer is a hash of its prompt and as many tokens as the prompt decides. Faults are
 drawn by prompt and attempt, so that every client meets the same. GET /stats tells what was asked, answered, refused and billed.
