@@ -12,6 +12,7 @@ aiohttp and orjson keep nothing but the texts. All of them share one event loop 
 
 import argparse
 import asyncio
+import compileall
 import json
 import os
 import random
@@ -44,6 +45,7 @@ def main() -> None:
         kind, url, rows, concurrency = given.client
         asyncio.run({"openai": _openai, "bare": _bare}[kind](url, int(rows), int(concurrency)))
         return
+    compileall.compile_dir(ROOT / "synthdistill", quiet=1)  # as an installation does; else each start would compile the package
     missed = False
     for part in given.only.split(","):
         for name, value, target, holds, how in PARTS[part](given.quick):

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class Settings(BaseModel):
     """A table of a recipe."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=(), defer_build=True)
 
     def what(self) -> dict[str, Any]:
         """The fields that decide the result, as plain JSON values. None is left out: a new optional key changes no old run."""

@@ -167,7 +167,8 @@ def seal(path: Path, data: bytes, *, rows: int, twins: Mapping[str, Path] | None
 def read(folder: Path, stem: str, kind: type[Record], shard: int | None = None) -> Iterator[Record]:
     """The rows of the sealed shards of a stem, one by one, or of one shard. Callers ask `manifest.sealed` first whether the stage has
     ended."""
-    for path in sorted(folder.glob(f"{stem}-{'*' if shard is None else f'{shard:05d}'}.jsonl")):
+    one = [] if shard is None else [folder / f"{stem}-{shard:05d}.jsonl"]
+    for path in sorted(folder.glob(f"{stem}-*.jsonl")) if shard is None else filter(Path.exists, one):
         with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 yield _row(line, kind, path, number)

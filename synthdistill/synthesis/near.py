@@ -22,8 +22,6 @@ from array import array
 from collections import Counter
 from typing import NamedTuple
 
-import numpy as np
-
 from synthdistill.text import normalise
 
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff"
@@ -90,6 +88,8 @@ class Texts:
 
     def _sharing(self, numbers: list[int]) -> list[int]:
         """The places of texts that share enough words to be alike, those that share the most first."""
+        import numpy as np  # not above: it takes longer to import than `generate` takes to start
+
         lists = sorted((self._lists[key] for key in _numbered(numbers) if key in self._lists), key=len)
         least = math.ceil(self.near * len(numbers) / (2 - self.near) - _ROUNDING)  # with the shortest text that could be alike
         if len(lists) < max(1, least):
