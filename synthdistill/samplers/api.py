@@ -27,6 +27,7 @@ from synthdistill.errors import MissingError, RecipeError, SamplerError, Synthdi
 from synthdistill.records import Completion, Failure, encode
 from synthdistill.samplers.base import Closing, Request, Workload, row_seed
 from synthdistill.samplers.chat_body import BadBody, completion, words
+from synthdistill.samplers.response import fields
 
 if TYPE_CHECKING:
     import aiohttp
@@ -96,7 +97,7 @@ class ApiSampler(Closing):
         RecipeError: the address is no http(s) address.
     """
 
-    def __init__(self, base_url: str, model: str, key: str | None, workload: Workload) -> None:
+    def __init__(self, base_url: str, model: str, key: str | None, workload: Workload, extra: dict[str, Any] | None = None) -> None:
         from yarl import URL
 
         try:
@@ -113,6 +114,9 @@ class ApiSampler(Closing):
         self.concurrency = workload.concurrency or CONCURRENCY
         self.timeout_s = workload.timeout_s
         self._note = workload.note
+        self._extra = extra or {}
+        self._held = self._unheld = False
+        """Whether the server has taken the fields of a response format, and whether it is known not to."""
         self._told_at = -TOLD_S
         key = key.strip() if key else None
         if key and not (key.isascii() and key.isprintable()):
@@ -183,7 +187,9 @@ class ApiSampler(Closing):
 
     async def _ask(self, session: "aiohttp.ClientSession", request: Request, call: _Call, rows: int) -> None:
         """One row until it is answered or has failed."""
-        body = encode(self._body(request))
+        held = request.response is not None and not self._unheld
+        body = encode(self._body(request, held))
+        refused: _Trouble | None = None
         attempts, started, tries = 0, time.monotonic(), 0
         while True:
             await self._cool_down()
@@ -191,6 +197,9 @@ class ApiSampler(Closing):
             try:
                 answer = await self._attempt(session, request, body)
             except _Trouble as trouble:
+                if held and trouble.kind == "rejected":  # the row may be at fault or the format: asked without it, the server tells
+                    held, refused, body = False, trouble, encode(self._body(request, False))
+                    continue
                 attempts += trouble.counts
                 self._refuse_long_wait(trouble)
                 self._refuse_unreachable(trouble, tries)
@@ -202,6 +211,9 @@ class ApiSampler(Closing):
                 await self._wait(trouble, tries)
             else:
                 self._answered, self._streak = True, 0
+                self._held = self._held or held
+                if refused:
+                    self._let_go(refused)
                 call.answers.put(answer)
                 return
 
@@ -228,7 +240,7 @@ class ApiSampler(Closing):
         except BadBody as error:
             raise _Trouble("bad_body", self._clean(str(error))) from error
 
-    def _body(self, request: Request) -> dict[str, Any]:
+    def _body(self, request: Request, held: bool) -> dict[str, Any]:
         sampling = request.sampling
         found: dict[str, Any] = {
             "model": self.model,
@@ -243,7 +255,7 @@ class ApiSampler(Closing):
             found["stop"] = sampling.stop
         if request.prompt.tools:
             found["tools"] = request.prompt.tools
-        return found
+        return found | (fields(request.response) if request.response and held else {}) | self._extra
 
     def _refusal(self, status: int, raw: bytes, retry_after: str | None, location: str | None) -> _Trouble:
         said, code = words(raw)
@@ -313,6 +325,12 @@ class ApiSampler(Closing):
             self._not_before = max(self._not_before, time.monotonic() + wait)
         else:
             await asyncio.sleep(max(backoff, trouble.wait_s or 0.0))  # the server's "at once" must not use up the attempts
+
+    def _let_go(self, refused: _Trouble) -> None:
+        """A row was answered without the fields of the response format, after it was refused with them."""
+        if not self._unheld and not self._held:
+            self._note(f"{self.place} does not take [generate] response ({refused.message}); answers are verified only")
+        self._unheld = not self._held
 
     def _tell(self, trouble: _Trouble) -> None:
         """Say why nothing moves, now and then."""

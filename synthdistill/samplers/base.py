@@ -14,11 +14,27 @@ from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Literal, Protocol, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from synthdistill.budget import Price, Purse
 from synthdistill.records import Completion, Failure, Prompt, digest
 from synthdistill.settings import Settings, how
+
+OURS = {
+    "model": "[teacher] model",
+    "messages": "the prompt",
+    "tools": "the prompt",
+    "n": "[generate] samples",
+    "temperature": "[generate] and [eval] sampling",
+    "top_p": "[generate] and [eval] sampling",
+    "max_tokens": "[generate] and [eval] sampling",
+    "stop": "[generate] and [eval] sampling",
+    "seed": "[generate] and [eval] sampling",
+    "response_format": "[generate] response",
+    "structured_outputs": "[generate] response",
+    "stream": "the sampler, which reads whole answers",
+}
+"""Fields of a chat body that are no teacher's extra ones, and what sets them."""
 
 
 class Sampling(Settings):
@@ -54,6 +70,16 @@ class ApiModel(_Model):
     base_url: str = how("http://localhost:8000/v1")
     api_key_env: str | None = how(None, min_length=1)
     revision: str | None = None
+    extra: dict[str, Any] | None = None
+    """Fields that go into each chat body as they are, as `reasoning_effort`."""
+
+    @field_validator("extra")
+    @classmethod
+    def _not_ours(cls, extra: dict[str, Any] | None) -> dict[str, Any] | None:
+        for name in extra or {}:
+            if name in OURS:
+                raise ValueError(f"{name} is set by {OURS[name]}; leave it out")
+        return extra
 
 
 class TransformersModel(_Model):
@@ -133,6 +159,8 @@ class Identity:
     revision: str | None
     folder: Path | None = None
     """Where its weights and tokenizer lie, for a local one."""
+    extra: dict[str, Any] | None = None
+    """What else it is asked with each time; part of the id only where there is some."""
 
 
 class Sampler(Protocol):
@@ -170,7 +198,8 @@ class Closing:
 
 def completion_id(prompt: Prompt, identity: Identity, sampling: Sampling, index: int, response: dict[str, Any] | None = None) -> str:
     """The id of an answer: by content, so that the same answer is never asked for, or paid for, twice."""
-    return digest(prompt.messages, prompt.tools, identity.id, identity.revision, sampling.what(), response, index)
+    more = [identity.extra] if identity.extra else []
+    return digest(prompt.messages, prompt.tools, identity.id, identity.revision, sampling.what(), response, index, *more)
 
 
 def row_seed(request: Request) -> int:

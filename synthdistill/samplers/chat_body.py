@@ -10,6 +10,7 @@ import msgspec
 
 from synthdistill.records import Completion, Finish, Usage
 from synthdistill.samplers.base import Request
+from synthdistill.thinking import apart
 
 _FINISH: dict[str | None, Finish] = {
     "stop": "stop",
@@ -65,7 +66,7 @@ def completion(raw: bytes, request: Request, model: str, latency_s: float) -> Co
     choice = body.choices[0]
     message = choice.message
     refused = message.refusal is not None and not message.content
-    return Completion(
+    found = Completion(
         id=request.id,
         prompt_id=request.prompt.id,
         source_ids=request.prompt.source_ids,
@@ -80,8 +81,9 @@ def completion(raw: bytes, request: Request, model: str, latency_s: float) -> Co
         ),
         latency_s=latency_s,
         tool_calls=message.tool_calls or None,
-        reasoning=message.reasoning or message.reasoning_content,
+        reasoning=message.reasoning or message.reasoning_content or None,
     )
+    return apart(found)
 
 
 def words(raw: bytes) -> tuple[str, str | None]:

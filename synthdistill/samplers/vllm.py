@@ -28,6 +28,7 @@ from synthdistill.records import Completion, Failure, Finish, Usage
 from synthdistill.samplers.base import Closing, Request, Workload, row_seed
 from synthdistill.samplers.tokenizer import ChatTokenizer, cut, failure, is_local
 from synthdistill.samplers.vllm_engine import Ask, Done, Failed, FromEngine, Ready, Refused, Setup
+from synthdistill.thinking import apart
 
 CONCURRENCY = 256
 """Rows that the engine holds; it batches as many of them as fit its cache."""
@@ -139,7 +140,7 @@ class VllmSampler(Closing):
             return failure(asked.request, "rejected", found.message)
         text = self.tokenizer.text(found.ids)
         before_stop = cut(text, asked.request.sampling.stop)
-        return Completion(
+        answer = Completion(
             id=asked.request.id,
             prompt_id=asked.request.prompt.id,
             source_ids=asked.request.prompt.source_ids,
@@ -151,6 +152,7 @@ class VllmSampler(Closing):
             latency_s=round(time.perf_counter() - asked.since, 4),
             token_ids=found.ids,
         )
+        return apart(answer, opened=self.tokenizer.opened(asked.ids))
 
 
 class _Engine:

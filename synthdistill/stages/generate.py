@@ -29,8 +29,11 @@ from synthdistill.prompts import Loaded
 from synthdistill.records import Completion, Failure, Prompt, Split, encode
 from synthdistill.runs import Run
 from synthdistill.samplers import identify, open_sampler
-from synthdistill.samplers.base import Identity, Model, Request, Sampler, Sampling, Workload, completion_id
+from synthdistill.samplers.base import Identity, Model, Request, Sampler, Sampling, Workload
+from synthdistill.samplers.response import Response
 from synthdistill.settings import Settings, how
+from synthdistill.stages.form import Form, files
+from synthdistill.thinking import Learns
 
 STAGE = "generate"
 STORM = 20
@@ -45,7 +48,21 @@ class Config(Settings):
 
     samples: int = Field(1, ge=1, le=10_000)
     sampling: Sampling = Sampling()
+    response: Response | None = None
+    reasoning: Learns = "answer"
     max_failed: float = how(0.01, ge=0, le=1)
+
+    def what(self) -> dict[str, Any]:
+        """As of all settings; the usual `reasoning` is left out, so that it changes no run that was made before the key was there."""
+        return {key: value for key, value in super().what().items() if (key, value) != ("reasoning", "answer")}
+
+    def form(self, base: Path) -> Form:
+        """What the teacher is asked beyond the prompts; `base` is the recipe's folder.
+
+        Raises:
+            RecipeError: the schema is none, the pattern does not compile.
+        """
+        return Form.of(self.response, self.reasoning, base)
 
 
 @dataclass(slots=True)
@@ -84,7 +101,7 @@ def what(
     identity = identify(teacher, base)
     found: dict[str, Any] = {
         "prompts": prompts.what(),
-        "files": prompts_room.files(prompts, base),
+        "files": prompts_room.files(prompts, base) | files(config.response, config.reasoning, base),
         "teacher": teacher.what() | ({"revision": identity.revision} if identity.revision else {}),
         "generate": config.what(),
         "eval": {"sampling": held_out.what()},
@@ -113,6 +130,7 @@ def run(
     """
     folder = place.stage(STAGE)
     decides = what(config, prompts=prompts, teacher=teacher, held_out=held_out, base=place.base, limit=limit)
+    form = config.form(place.base)
     opening = open_stage(folder, STAGE, decides, inputs={}, run=place, shards=count_shards)
     if opening.sealed:
         _clear(folder)  # a kill may have come between the manifest and this
@@ -122,9 +140,9 @@ def run(
     if not any(prompt.split == "held_out" for prompt in loaded.prompts):
         progress.note("generate: no prompt is held out, so that eval will have none to judge the student on ([prompts] held_out)")
     identity = identify(teacher, place.base)
-    wanted = requests_for(loaded.prompts, identity, config, held_out)
+    wanted = requests_for(loaded.prompts, identity, config, held_out, form)
     answers = _known(folder, wanted)
-    _take_over(answers, wanted, place, progress)
+    _take_over(answers, wanted, place, form, progress)
     missing = answers.missing(wanted)
 
     if missing:
@@ -134,14 +152,15 @@ def run(
         ):
             most = max(STORM, int(config.max_failed * len(wanted)))
             for _ in range(2):  # the second time what failed for a passing reason
-                _ask(sampler, answers.missing(wanted), folder, answers, advance, most)
+                _ask(sampler, answers.missing(wanted), folder, answers, form, advance, most)
     _refuse_failures(config, wanted, answers, place)
+    invalid = _invalid(wanted, answers, form, progress)
 
     outputs = _write(loaded, wanted, answers, opening, place)
     usage = _usage(answers, wanted)
     manifest = opening.seal(
         outputs=outputs,
-        counts=_counts(loaded, wanted, answers),
+        counts=_counts(loaded, wanted, answers, invalid),
         files=decides["files"],
         models={"teacher": ModelUsed(id=identity.id, revision=identity.revision)},
         usage=usage,
@@ -162,7 +181,7 @@ def plan(
 ) -> dict[str, Any]:
     """What `run` would do: requests, those answered already, tokens at most, dollars at most. Asks nobody, writes nothing."""
     loaded = _load(prompts, place, limit)
-    wanted = requests_for(loaded.prompts, identify(teacher, place.base), config, held_out)
+    wanted = requests_for(loaded.prompts, identify(teacher, place.base), config, held_out, config.form(place.base))
     answers = _known(place.stage(STAGE), wanted)
     for completion in _earlier(place, Silent()):
         answers.add(completion)
@@ -181,12 +200,12 @@ def plan(
     }
 
 
-def requests_for(prompts: list[Prompt], identity: Identity, config: Config, held_out: Sampling) -> list[Request]:
+def requests_for(prompts: list[Prompt], identity: Identity, config: Config, held_out: Sampling, form: Form) -> list[Request]:
     """Every answer that is wanted: `samples` of each training prompt, one greedy-or-as-`[eval]`-says of every other."""
     found = []
     for prompt in prompts:
         sampling, samples = (config.sampling, config.samples) if prompt.split == "train" else (held_out, 1)
-        found += [Request(completion_id(prompt, identity, sampling, index), prompt, index, sampling) for index in range(samples)]
+        found += [form.request(prompt, identity, sampling, index) for index in range(samples)]
     return found
 
 
@@ -232,7 +251,7 @@ def _earlier(place: Run, progress: Progress) -> Iterator[Completion]:
             progress.note(f"answers of run {run_folder.name} are passed over: {error.message}")
 
 
-def _take_over(answers: _Answers, wanted: list[Request], place: Run, progress: Progress) -> None:
+def _take_over(answers: _Answers, wanted: list[Request], place: Run, form: Form, progress: Progress) -> None:
     """Use what an earlier run of this recipe holds instead of asking for it. A journal of its own remembers that it was paid for there."""
     open_ids = {request.id for request in answers.missing(wanted)}
     with shards.Journal(place.stage(STAGE), TAKEN) as journal:
@@ -241,18 +260,19 @@ def _take_over(answers: _Answers, wanted: list[Request], place: Run, progress: P
                 break
             if completion.id in open_ids:
                 open_ids.remove(completion.id)
-                journal.append(completion)
-                answers.add(completion)
-                answers.taken.add(completion.id)
+                taken = form.checked(completion)
+                journal.append(taken)
+                answers.add(taken)
+                answers.taken.add(taken.id)
 
 
-def _ask(sampler: Sampler, missing: list[Request], folder: Path, answers: _Answers, advance: Advance, most: int) -> None:
+def _ask(sampler: Sampler, missing: list[Request], folder: Path, answers: _Answers, form: Form, advance: Advance, most: int) -> None:
     """Ask, each answer in a journal before the next is taken. After `most` final failures nobody is asked any more."""
     final = sum(not failure.retryable for failure in answers.failures.values())
     if final > most:
         return
     with shards.Journal(folder, "completions") as completions, shards.Journal(folder, "failures") as failures:
-        for answer in sampler.sample(missing):
+        for answer in map(form.read, sampler.sample(missing)):
             again = answer.id in answers.failures
             (completions if isinstance(answer, Completion) else failures).append(answer)
             answers.add(answer)
@@ -279,6 +299,17 @@ def _refuse_failures(config: Config, wanted: list[Request], answers: _Answers, p
         f"{message}. max_failed = {config.max_failed:g} allows {int(config.max_failed * len(wanted))}",
         "Accept it with --set generate.max_failed=..., or mend the cause and use --run NEW, which asks only for these again",
     )
+
+
+def _invalid(wanted: list[Request], answers: _Answers, form: Form, progress: Progress) -> dict[str, int]:
+    """How many answers do not keep to the response format, where there is one; said where it is more than a few."""
+    if form.response is None:
+        return {}
+    given = [answers.completions[request.id] for request in wanted if request.id in answers.completions]
+    invalid = [answer.invalid for answer in given if answer.invalid is not None]
+    if line := form.told(len(given), len(invalid), invalid[0] if invalid else None):
+        progress.note(f"{STAGE}: {line}")
+    return {"response_invalid": len(invalid)}
 
 
 def _write(loaded: Loaded, wanted: list[Request], answers: _Answers, opening: Opening, place: Run) -> list[shards.Output]:
@@ -314,7 +345,7 @@ def _twins(place: Run) -> dict[str, Path]:
     return found
 
 
-def _counts(loaded: Loaded, wanted: list[Request], answers: _Answers) -> Counts:
+def _counts(loaded: Loaded, wanted: list[Request], answers: _Answers, invalid: dict[str, int]) -> Counts:
     failed = Counter(answers.failures[request.id].kind for request in wanted if request.id in answers.failures)
     return Counts(
         read=len(wanted),
@@ -327,6 +358,7 @@ def _counts(loaded: Loaded, wanted: list[Request], answers: _Answers) -> Counts:
             **{f"rows_dropped_{reason}": count for reason, count in Counter(row.reason for row in loaded.dropped).items()},
             **{f"prompts_{split}": len(found) for split, found in prompts_room.by_split(loaded.prompts)},
             "taken_over": sum(request.id in answers.taken for request in wanted),
+            **invalid,
         },
     )
 
