@@ -52,7 +52,7 @@ from synthdistill.samplers.base import ApiModel, Identity, Model, Sampling, Scri
 from synthdistill.settings import Settings, how
 from synthdistill.stages import timing
 from synthdistill.stages.asked import Answers, Asked
-from synthdistill.stages.form import Form
+from synthdistill.stages.form import PLAIN, Form
 
 STAGE = "eval"
 
@@ -137,7 +137,7 @@ def run(
     prompts: prompts_room.Config,
     teacher: Model,
     teacher_sampling: Sampling,
-    form: Form,
+    form: Form = PLAIN,
     student_base: str,
     student_template: str | None,
     place: Run,

@@ -32,7 +32,7 @@ from synthdistill.samplers import identify, open_sampler
 from synthdistill.samplers.base import Identity, Model, Request, Sampler, Sampling, Workload
 from synthdistill.samplers.response import Response
 from synthdistill.settings import Settings, how
-from synthdistill.stages.form import Form, files
+from synthdistill.stages.form import PLAIN, Form, files
 from synthdistill.thinking import Learns
 
 STAGE = "generate"
@@ -200,7 +200,7 @@ def plan(
     }
 
 
-def requests_for(prompts: list[Prompt], identity: Identity, config: Config, held_out: Sampling, form: Form) -> list[Request]:
+def requests_for(prompts: list[Prompt], identity: Identity, config: Config, held_out: Sampling, form: Form = PLAIN) -> list[Request]:
     """Every answer that is wanted: `samples` of each training prompt, one greedy-or-as-`[eval]`-says of every other."""
     found = []
     for prompt in prompts:

@@ -32,7 +32,8 @@ from synthdistill.thinking import CLOSE, OPEN, opening, split
 PROBE = 'First {"line"}.\nSecond line, 42.'
 """An answer that no template has a reason to alter."""
 
-THOUGHT = f"{OPEN}\nThird line.\n{CLOSE}\n\n{PROBE}"
+_THIRD = "Third line."
+THOUGHT = f"{OPEN}\n{_THIRD}\n{CLOSE}\n\n{PROBE}"
 """The same after a thought, which some templates take apart and put together again."""
 
 CLOCK = date(2024, 7, 26)
@@ -160,30 +161,39 @@ def _harmless(message: Message) -> Message:
 
 def _plain_turn(tokenizer: Any, template: str, messages: list[Message], tools: list[dict[str, Any]] | None) -> tuple[str, int]:
     """What the prompt opens of an answer (nothing), and the id that ends one, after proof."""
-    prompt, whole = _probed(tokenizer, template, messages, tools, PROBE)
+    prompt, whole = _probed(tokenizer, template, messages, tools, {"content": PROBE})
     return "", _end_of_turn(tokenizer, prompt, whole, PROBE)
 
 
 def _thinking_turn(tokenizer: Any, template: str, messages: list[Message], tools: list[dict[str, Any]] | None) -> tuple[str, int]:
     """What the prompt opens of an answer that begins with a thought, and the id that ends one, after proof.
 
-    A template may leave earlier thoughts out of what it renders. Then the proof is made on a plain answer in the place of the whole."""
-    prompt, whole = _probed(tokenizer, template, messages, tools, THOUGHT)
-    if prompt.rstrip().endswith(CLOSE):
-        raise _UnfitError("it shuts the block of thinking before the answer begins")
-    opens = opening(prompt)
-    try:
-        return opens, _end_of_turn(tokenizer, prompt, whole, THOUGHT.removeprefix(opens))
-    except _UnfitError:
-        _, whole = _probed(tokenizer, template, messages, tools, PROBE)
-        return opens, _end_of_turn(tokenizer, prompt.removesuffix(opens), whole, PROBE)
+    Templates take a thought within the content or beside it. One that leaves thoughts out is proved on a plain answer in their place.
+    """
+    problem: _UnfitError | None = None
+    for answer, shown in (
+        ({"content": THOUGHT}, THOUGHT),
+        ({"content": PROBE, "reasoning_content": _THIRD}, THOUGHT),
+        ({"content": PROBE}, PROBE),
+    ):
+        prompt, whole = _probed(tokenizer, template, messages, tools, answer)
+        if prompt.rstrip().endswith(CLOSE):
+            raise _UnfitError("it shuts the block of thinking before the answer begins")
+        opens = opening(prompt)
+        try:
+            before = prompt.removesuffix(opens)
+            return opens, _end_of_turn(tokenizer, before, whole, shown)
+        except _UnfitError as error:
+            problem = problem or error
+    assert problem
+    raise problem
 
 
-def _probed(tokenizer: Any, template: str, messages: list[Message], tools: list[dict[str, Any]] | None, probe: str) -> tuple[str, str]:
+def _probed(tokenizer: Any, template: str, messages: list[Message], tools: list[dict[str, Any]] | None, answer: Message) -> tuple[str, str]:
     """A prompt, and the same with an answer, as a template renders them."""
     try:
         prompt = _render(tokenizer, template, messages, tools, opens=True)
-        whole = _render(tokenizer, template, [*messages, {"role": "assistant", "content": probe}], tools, opens=False)
+        whole = _render(tokenizer, template, [*messages, {"role": "assistant", **answer}], tools, opens=False)
     except Exception as error:  # a template raises what it likes
         roles = ", ".join(message["role"] for message in messages)
         raise _UnfitError(f"it does not render the roles {roles}, assistant: {error}") from error
