@@ -9,16 +9,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
 from synthdistill import thinking
 from synthdistill.manifest import file_hash
-from synthdistill.prompt_template import LIBRARY
+from synthdistill.prompt_template import LIBRARY, Template
 from synthdistill.quality.response import judge
 from synthdistill.records import Completion, Failure, Message, Prompt
 from synthdistill.samplers import response as formats
 from synthdistill.samplers.base import Identity, Request, ResponseFormat, Sampling, completion_id
+from synthdistill.sources import Row
 from synthdistill.thinking import Learns
 
 RATIONALE = "systems/rationale.md"
@@ -102,10 +104,20 @@ def files(response: formats.Response | None, reasoning: Learns, base: Path) -> d
 
 def _instructed(messages: list[Message]) -> list[Message]:
     """The messages with the instruction at the end of the system turn, or as one."""
-    words = (LIBRARY / RATIONALE).read_text(encoding="utf-8").strip()
-    if messages[0]["role"] not in ("system", "developer"):
-        return [{"role": "system", "content": words}, *messages]
-    first, *others = messages
+    first, others = (messages[0], messages[1:]) if messages[0]["role"] in ("system", "developer") else ({"role": "system"}, messages)
     content = first.get("content") or ""
-    more = [*content, {"type": "text", "text": words}] if isinstance(content, list) else f"{content}\n\n{words}".lstrip()
-    return [{**first, "content": more}, *others]
+    if isinstance(content, list):
+        return [{**first, "content": [*content, {"type": "text", "text": _instruction("")}]}, *others]
+    return [{**first, "content": _instruction(content)}, *others]
+
+
+def _instruction(system: str) -> str:
+    """The system turn with the instruction in it."""
+    [turn] = _template().render(Row({"system": system}, "the system turn"))
+    found: str = turn["content"]
+    return found.strip()
+
+
+@cache
+def _template() -> Template:
+    return Template(LIBRARY / RATIONALE)
