@@ -88,7 +88,7 @@ def read(choice: Choice) -> Answer:
         text=(message.refusal or "") if refused else _text(message.content),
         finish="refusal" if refused else _FINISH.get(choice.finish_reason, "error"),
         tool_calls=message.tool_calls or None,
-        reasoning=message.reasoning or message.reasoning_content,
+        reasoning=message.reasoning or message.reasoning_content or None,
     )
 
 

@@ -24,6 +24,7 @@ from synthdistill.errors import RecipeError
 from synthdistill.records import Completion, Message, Prompt, Usage, digest
 from synthdistill.sources import Row
 from synthdistill.text import as_text, normalise
+from synthdistill.thinking import apart
 
 _WHOLE = "Log whole responses: the chunks of an answer put together as one chat.completion"
 
@@ -103,19 +104,21 @@ def logged(row: Row) -> Logged | None:
 def completions_of(answers: list[LoggedAnswer], prompt: Prompt, model: str, revision: str | None) -> list[Completion]:
     """The logged answers of a prompt as completions number 0, 1, ...; they took no time of ours, and are no one's sampling of ours."""
     return [
-        Completion(
-            id=completion_id(prompt, model, revision, index),
-            prompt_id=prompt.id,
-            source_ids=prompt.source_ids,
-            index=index,
-            text=each.answer.text,
-            finish=each.answer.finish,
-            model=each.models[0],
-            usage=each.usage,
-            latency_s=0.0,
-            tool_calls=each.answer.tool_calls,
-            reasoning=each.answer.reasoning,
-            sampling="logged",
+        apart(
+            Completion(
+                id=completion_id(prompt, model, revision, index),
+                prompt_id=prompt.id,
+                source_ids=prompt.source_ids,
+                index=index,
+                text=each.answer.text,
+                finish=each.answer.finish,
+                model=each.models[0],
+                usage=each.usage,
+                latency_s=0.0,
+                tool_calls=each.answer.tool_calls,
+                reasoning=each.answer.reasoning,
+                sampling="logged",
+            )
         )
         for index, each in enumerate(answers)
     ]

@@ -59,6 +59,12 @@ class Recipe(Settings):
             raise ValueError(f"{wants[0]} needs the gold answers: set [prompts] reference to their column")
         return self
 
+    @model_validator(mode="after")
+    def _gold_has_no_trace(self) -> Self:
+        if self.train.gold and self.generate.reasoning != "answer":
+            raise ValueError('[train] gold = true has no trace to teach: it goes with [generate] reasoning = "answer" only')
+        return self
+
     def workload(self, note: Callable[[str], None]) -> Workload:
         """The part of `[run]` that a sampler sees, and where it may say a line."""
         return Workload(None if self.run.concurrency == "auto" else self.run.concurrency, self.run.timeout_s, note)

@@ -98,7 +98,7 @@ def test_every_training_prompt_has_its_samples_and_every_other_prompt_one_answer
 def test_the_samples_of_a_prompt_are_drawn_with_different_seeds(bench):
     (prompt,) = prompts.load(bench.prompts, bench.folder, limit=1).prompts[:1]
     identity = generate.identify(bench.settings()["teacher"], bench.folder)
-    wanted = generate.Wanted(prompts.load(bench.prompts, bench.folder), identity, SAMPLED, Sampling())
+    wanted = generate.Wanted(prompts.load(bench.prompts, bench.folder), identity, SAMPLED.sampling, SAMPLED.samples, Sampling())
     requests = list(wanted.of(replace(prompt, split="train")))
 
     assert len({row_seed(request) for request in requests}) == 3

@@ -190,3 +190,24 @@ def test_keys_that_say_how_are_marked_so_with_all_that_lies_below():
 
 def test_the_recipe_of_the_example_is_valid():
     assert recipe.load(Path(recipe.__file__).parent / "templates" / "triage" / "recipe.toml").name == "triage"
+
+
+def test_gold_answers_have_no_trace_to_teach(tmp_path):
+    path = project(tmp_path, prompts={"reference": "label"}, generate={"reasoning": "trace"}, train={"gold": True})
+
+    with pytest.raises(RecipeError, match=r"gold = true has no trace to teach: it goes with \[generate\] reasoning = \"answer\" only"):
+        recipe.load(path)
+
+
+def test_a_form_of_answers_that_is_two_is_refused_in_one_line(tmp_path):
+    path = project(tmp_path, generate={"response": {"regex": "a", "choice": ["a"]}})
+
+    with pytest.raises(RecipeError, match=r"generate\.response: takes one of json_schema, regex and choice, given regex and choice"):
+        recipe.load(path)
+
+
+def test_an_extra_field_that_is_ours_is_refused_in_one_line(tmp_path):
+    teacher = {"kind": "api", "answers": None, "model": "m", "extra": {"stream": True}}
+
+    with pytest.raises(RecipeError, match=r"teacher\.extra: stream is set by the sampler, which reads whole answers; leave it out"):
+        recipe.load(project(tmp_path, teacher=teacher))

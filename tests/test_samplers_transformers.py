@@ -6,11 +6,12 @@ from collections import Counter
 
 import pytest
 from asking import prompt, request
-from tiny import tiny_model
+from tiny import CHAT_TEMPLATE, tiny_model
 
 from synthdistill.errors import MissingError, RecipeError
 from synthdistill.records import Failure, Prompt
 from synthdistill.samplers.base import Request, Sampling, Workload
+from synthdistill.samplers.tokenizer import ChatTokenizer
 from synthdistill.samplers.transformers import TransformersSampler
 
 pytest.importorskip("transformers", reason="the train extra is not installed")
@@ -202,3 +203,36 @@ def test_nothing_is_printed(folder, capfd):
         list(opened.sample([request("hello"), request("y " * 300)]))
 
     assert capfd.readouterr() == ("", "")
+
+
+def with_template(folder, copy, template, special=()):
+    """A copy of the model whose tokenizer has another template, and more special tokens."""
+    from transformers import AutoTokenizer
+
+    shutil.copytree(folder, copy)
+    tokenizer = AutoTokenizer.from_pretrained(copy)
+    tokenizer.add_tokens(list(special), special_tokens=True)
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(copy)
+    return copy
+
+
+def test_what_follows_an_opened_thought_is_no_answer_until_the_thought_ends(folder, tmp_path):
+    opens = with_template(folder, tmp_path / "opens", CHAT_TEMPLATE.replace("<|assistant|>", "<|assistant|><think>\\n"))
+    plain = with_template(folder, tmp_path / "plain", CHAT_TEMPLATE.replace("<|assistant|>", "<|assistant|>think\\n"))
+
+    for place, empty in ((opens, True), (plain, False)):
+        with TransformersSampler(str(place), "tiny", Workload()) as sampler:
+            found = [row for row in sampler.sample(asked(8)) if row.finish == "length"]
+        assert found
+        assert {row.text == "" for row in found} == {empty}
+        assert {bool(row.reasoning) for row in found} == {empty}
+
+
+def test_marks_of_thinking_that_are_special_tokens_stay_to_be_seen(folder, tmp_path):
+    marked = with_template(folder, tmp_path / "marked", CHAT_TEMPLATE, ["[THINK]", "[/THINK]"])
+    plain, thinks = ChatTokenizer(str(folder)), ChatTokenizer(str(marked))
+    ids = thinks.bare.encode("[THINK]The parcel.[/THINK]yes<|end|>", add_special_tokens=False)
+
+    assert thinks.text(ids) == "[THINK]The parcel.[/THINK]yes"
+    assert thinks.text(thinks.bare.encode("yes<|end|>")) == plain.text(plain.bare.encode("yes<|end|>")) == "yes"

@@ -10,6 +10,7 @@ from tiny import tiny_model
 
 from synthdistill.errors import RecipeError
 from synthdistill.samplers import BUILTIN_BASE
+from synthdistill.thinking import lesson, split
 from synthdistill.training.render import Dialogue, Rendered, render, serve
 
 pytest.importorskip("trl")
@@ -184,3 +185,82 @@ def test_a_tool_call_that_the_template_leaves_out_is_not_rendered(plain):
     asked = replace(dialogue(("user", "Hello!")), answer={"role": "assistant", "content": "", "tool_calls": [call]})
 
     assert render(*plain, [asked]) == ["template"]
+
+
+LESSON = lesson("It is late.\nSo: money back.", ANSWER)
+NO_ROOM = {
+    "glm4moe": "alters the answer",  # and no token ends its turn
+    "gptoss": "writes '<|channel|>final<|message|>' between",
+    "idefics3": "leaves it out",  # multimodal only
+    "llava_next": "does not render the roles user, assistant",  # multimodal only
+    "muse_glimmer": "writes ' to=user<|message|>' between",
+    "smolvlm": "leaves it out",  # multimodal only
+}
+"""Templates that leave no room for a student's own block of thinking."""
+OPENS = re.compile(r"deepseek|nemotron_3|qwen3_[568](?!_instruct)")
+"""Those that write the opening mark themselves."""
+FORGETFUL = {"deepseek_r1_distill", "deepseekv3", "qwen3_8"}
+"""Those that leave a thought out of an answer that is rendered, or want it beside the answer."""
+
+
+def thoughtful(name: str) -> list[Dialogue]:
+    return [replace(asked, answer={"role": "assistant", "content": LESSON}) for asked in dialogues(name)]
+
+
+@pytest.mark.parametrize("name", [name for name in TEMPLATES if name not in NO_ROOM])
+def test_a_student_that_thinks_first_is_trained_and_served_with_the_same_prompt(folder, name):
+    tokenizer = tokenizer_with(folder, (FOLDER / f"{name}.jinja").read_text())
+    given = thoughtful(name)
+    served = serve(tokenizer, name, given, thinks=True)
+    tokenizer.chat_template = served.template
+
+    assert served.opens == ("<think>\n" if OPENS.match(name) else "")
+    for asked, row in zip(given, render(tokenizer, served, given), strict=True):
+        at_inference = tokenizer.apply_chat_template(asked.messages, add_generation_prompt=True, tokenize=True, return_dict=False)
+
+        assert row.prompt == at_inference
+        assert row.completion[-1] == served.end_of_turn
+        assert split(tokenizer.decode(row.completion[:-1]), opened=bool(served.opens)) == split(LESSON)
+        whole = tokenizer.apply_chat_template([*asked.messages, asked.answer], tokenize=True, return_dict=False)
+        assert (whole[: len(row)] == row.ids) == (name not in FORGETFUL)
+
+
+@pytest.mark.parametrize("name", NO_ROOM)
+def test_a_template_without_room_to_think_is_refused_by_name_and_reason(folder, name):
+    tokenizer = tokenizer_with(folder, (FOLDER / f"{name}.jinja").read_text())
+
+    with pytest.raises(RecipeError) as refused:
+        serve(tokenizer, f"owner/{name}", thoughtful(name)[:1], thinks=True)
+
+    assert f"the chat template of owner/{name} cannot be trained with" in refused.value.message
+    assert NO_ROOM[name] in refused.value.message
+
+
+SHUT = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% if not thinking %}<think></think>{% endif %}{% endif %}"
+)
+
+
+def test_a_template_that_shuts_the_thinking_is_served_with_its_switch_on(folder):
+    served = serve(tokenizer_with(folder, SHUT), "mine", thoughtful("mine"), thinks=True)
+
+    assert served.notes == ("thinking is on",)
+
+
+def test_a_template_that_always_shuts_the_thinking_is_refused_for_it(folder):
+    template = SHUT.replace("not thinking", "true")
+
+    with pytest.raises(RecipeError, match="shuts the block of thinking before the answer begins"):
+        serve(tokenizer_with(folder, template), "mine", thoughtful("mine"), thinks=True)
+
+
+def test_the_marks_of_an_answers_own_thinking_may_be_special_tokens(folder):
+    tokenizer = tokenizer_with(folder, ROLES + "{% if add_generation_prompt %}<|assistant|>{% endif %}")
+    tokenizer.add_tokens(["<think>", "</think>"], special_tokens=True)
+    given = [*thoughtful("mine")[:1], dialogue(("user", "<think>"), answer=LESSON)]
+
+    found = render(tokenizer, serve(tokenizer, "mine", given, thinks=True), given)
+
+    assert tokenizer.decode(found[0].completion) == f"{LESSON}<|end|>"
+    assert found[1] == "special_token"

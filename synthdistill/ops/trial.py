@@ -12,8 +12,9 @@ from synthdistill.manifest import sealed
 from synthdistill.records import Completion, Failure, Prompt
 from synthdistill.runs import Run
 from synthdistill.samplers import identify, open_sampler
-from synthdistill.samplers.base import Model, Request, Sampler, TransformersModel, Workload, completion_id
+from synthdistill.samplers.base import Model, Request, Sampler, TransformersModel, Workload
 from synthdistill.samplers.transformers import TransformersSampler
+from synthdistill.stages.form import PLAIN, Form
 
 
 def ask(place: Run, text: str, *, teacher: bool = False) -> dict[str, dict[str, Any]]:
@@ -37,15 +38,17 @@ def ask(place: Run, text: str, *, teacher: bool = False) -> dict[str, dict[str, 
         asked.append(("teacher", read.teacher, prompts.of_text(read.prompts, place.base, text)))
     found = {}
     for who, model, prompt in asked:
-        request = Request(completion_id(prompt, identify(model, place.base), read.eval.sampling, 0), prompt, 0, read.eval.sampling)
+        form = read.generate.form(place.base) if who == "teacher" else PLAIN
+        request = form.request(prompt, identify(model, place.base), read.eval.sampling, 0)
         with open_sampler(model, place.base, workload) as sampler:
-            found[who] = _answer(sampler, request)
+            found[who] = _answer(sampler, request, form)
     return found
 
 
-def _answer(sampler: Sampler, request: Request) -> dict[str, Any]:
+def _answer(sampler: Sampler, request: Request, form: Form) -> dict[str, Any]:
     started = time.monotonic()
-    answer: Completion | Failure = next(iter(sampler.sample([request])))
+    said: Completion | Failure = next(iter(sampler.sample([request])))
+    answer = form.read(said) if isinstance(said, Completion) else said
     seconds = time.monotonic() - started
     if isinstance(answer, Failure):
         raise SynthdistillError(f"no answer ({answer.kind}): {answer.message}")

@@ -88,24 +88,38 @@ def json_schema(argument: str, base: Path) -> Verifier:
         ValueError: no path was given.
         RecipeError: the file is not there or is no JSON schema.
     """
-    import jsonschema_rs
-
     path = base / _schema_path(argument)
     try:
-        validator = jsonschema_rs.validator_for(json.loads(path.read_text(encoding="utf-8")), offline=True)
+        problem = schema_judge(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise RecipeError(f"[filter] verify: the schema {path} cannot be read: {error.strerror}", "Give its path") from error
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, not a schema
-        raise RecipeError(f"[filter] verify: {path} is no JSON schema: {_line(error)}", "Mend the schema") from error
+        raise RecipeError(f"[filter] verify: {path} is no JSON schema: {line_of(error)}", "Mend the schema") from error
 
     def judge(completion: Completion, prompt: Prompt) -> Score:
-        value, problem = _parsed(completion.text)
-        if not problem and not validator.is_valid(value):
-            first = next(validator.iter_errors(value))
-            problem = f"at {'.'.join(map(str, first.instance_path)) or 'the top'}: {_line(first)}"
-        return _score("json_schema", problem)
+        return _score("json_schema", problem(completion.text))
 
     return judge
+
+
+def schema_judge(schema: Any) -> Callable[[str], str]:
+    """Says what is wrong with a text that shall be JSON of a schema, nothing where all is well.
+
+    Raises:
+        ValueError, RecursionError: it is no JSON schema, or refers to another file.
+    """
+    import jsonschema_rs
+
+    validator = jsonschema_rs.validator_for(schema, offline=True)
+
+    def problem(text: str) -> str:
+        value, wrong = _parsed(text)
+        if not wrong and not validator.is_valid(value):
+            first = next(validator.iter_errors(value))
+            wrong = f"at {'.'.join(map(str, first.instance_path)) or 'the top'}: {line_of(first)}"
+        return wrong
+
+    return problem
 
 
 def regex(argument: str, base: Path) -> Verifier:
@@ -166,11 +180,11 @@ def _parsed(text: str) -> tuple[Any, str]:
     try:
         return msgspec.json.decode(text), ""
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
-        return None, f"no JSON: {_line(error)}"
+        return None, f"no JSON: {line_of(error)}"
     except RecursionError:
         return None, "no JSON: nested too deep"
 
 
-def _line(error: Exception) -> str:
+def line_of(error: Exception) -> str:
     """The first line of what a library says, cut to a length that a table can show."""
     return (str(error).splitlines() or [type(error).__name__])[0][:200]

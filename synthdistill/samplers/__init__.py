@@ -35,7 +35,7 @@ def identify(model: Model, base: Path) -> Identity:
     """
     match model:
         case ApiModel():
-            return Identity(model.model, model.revision)
+            return Identity(model.model, model.revision, extra=model.extra)
         case BuiltinModel():
             return Identity("builtin/triage-teacher", folder_hash(BUILTIN_TEACHER), BUILTIN_TEACHER)
         case ScriptedModel():
@@ -60,7 +60,7 @@ def open_sampler(model: Model, base: Path, workload: Workload) -> Sampler:
         case ApiModel():
             from synthdistill.samplers.api import ApiSampler
 
-            return ApiSampler(model.base_url, model.model, api_key(model), workload, model.rpm, model.tpm)
+            return ApiSampler(model.base_url, model.model, api_key(model), workload, model.rpm, model.tpm, model.extra)
         case ScriptedModel():
             from synthdistill.samplers.scripted import ScriptedSampler
 

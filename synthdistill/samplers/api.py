@@ -9,13 +9,14 @@ how many and how fast `endpoint.py`'s.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from synthdistill.budget import Purse
 from synthdistill.errors import MissingError, RecipeError
 from synthdistill.records import Completion, Failure
 from synthdistill.samplers.base import Closing, Request, Workload
-from synthdistill.samplers.dispatch import Dispatch, Service
+from synthdistill.samplers.dispatch import Dispatch
+from synthdistill.samplers.service import Service
 from synthdistill.samplers.worst_case import WorstCase
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 class ApiSampler(Closing):
     """A model behind one or more `base_url`/chat/completions. The key is sent and never shown.
 
-    `rpm` and `tpm` are requests and tokens a minute that each address may be asked at most.
+    `rpm` and `tpm` are requests and tokens a minute that each address may be asked at most, `extra` fields of each request.
 
     Raises:
         RecipeError: an address is no http(s) address.
@@ -40,6 +41,7 @@ class ApiSampler(Closing):
         workload: Workload,
         rpm: float | None = None,
         tpm: float | None = None,
+        extra: dict[str, Any] | None = None,
     ) -> None:
         urls = [_address(each) for each in ([base_url] if isinstance(base_url, str) else base_url)]
         key = key.strip() if key else None
@@ -50,7 +52,7 @@ class ApiSampler(Closing):
             headers["Authorization"] = f"Bearer {key}"
         secrets = [secret for secret in (key, *(url.password for url in urls)) if secret]
         purse = workload.purse or Purse.unlimited()
-        self.service = Service(urls, model, headers, secrets, workload, purse, WorstCase(purse), rpm, tpm)
+        self.service = Service(urls, model, headers, secrets, workload, purse, WorstCase(purse), rpm, tpm, extra)
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Completion | Failure]:
         dispatch = Dispatch(self.service, requests)

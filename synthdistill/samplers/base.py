@@ -21,6 +21,22 @@ from synthdistill.records import Completion, Failure, Prompt, digest
 from synthdistill.sampling import Sampling as Sampling
 from synthdistill.settings import Settings, how
 
+OURS = {
+    "model": "[teacher] model",
+    "messages": "the prompt",
+    "tools": "the prompt",
+    "n": "[generate] samples",
+    "temperature": "[generate] and [eval] sampling",
+    "top_p": "[generate] and [eval] sampling",
+    "max_tokens": "[generate] and [eval] sampling",
+    "stop": "[generate] and [eval] sampling",
+    "seed": "[generate] and [eval] sampling",
+    "response_format": "[generate] response",
+    "structured_outputs": "[generate] response",
+    "stream": "the sampler, which reads whole answers",
+}
+"""Fields of a chat body that are no teacher's extra ones, and what sets them."""
+
 
 class Terms(Settings):
     """What the teacher's licence says about training on its answers; shown in the report."""
@@ -50,6 +66,16 @@ class ApiModel(_Model):
     """Requests a minute that each address may be asked at most; what its headers allow is obeyed without."""
     tpm: float | None = how(None, gt=0)
     """Tokens a minute, in and out."""
+    extra: dict[str, Any] | None = None
+    """Fields that go into each chat body as they are, as `reasoning_effort`."""
+
+    @field_validator("extra")
+    @classmethod
+    def _not_ours(cls, extra: dict[str, Any] | None) -> dict[str, Any] | None:
+        for name in extra or {}:
+            if name in OURS:
+                raise ValueError(f"{name} is set by {OURS[name]}; leave it out")
+        return extra
 
 
 class TransformersModel(_Model):
@@ -160,6 +186,8 @@ class Identity:
     revision: str | None
     folder: Path | None = None
     """Where its weights and tokenizer lie, for a local one."""
+    extra: dict[str, Any] | None = None
+    """What else it is asked with each time; part of the id only where there is some."""
 
 
 class Sampler(Protocol):
@@ -197,7 +225,8 @@ class Closing:
 
 def completion_id(prompt: Prompt, identity: Identity, sampling: Sampling, index: int, response: dict[str, Any] | None = None) -> str:
     """The id of an answer: by content, so that the same answer is never asked for, or paid for, twice."""
-    return digest(prompt.messages, prompt.tools, identity.id, identity.revision, sampling.what(), response, index)
+    more = [identity.extra] if identity.extra else []
+    return digest(prompt.messages, prompt.tools, identity.id, identity.revision, sampling.what(), response, index, *more)
 
 
 def row_seed(request: Request) -> int:

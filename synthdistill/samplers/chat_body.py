@@ -7,7 +7,7 @@ Servers differ: content as a text or as parts, reasoning under two names, finish
 """
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ import msgspec
 from synthdistill.chat_answer import Answer, Body, convert, read, shares, usage
 from synthdistill.records import Completion, Usage
 from synthdistill.samplers.base import Request, row_seed
+from synthdistill.samplers.response import fields
+from synthdistill.thinking import apart
 
 
 class BadBody(Exception):
@@ -34,8 +36,18 @@ class Said:
     parameter: str | None = None
 
 
-def body(model: str, request: Request, count: int = 1, without: Collection[str] = ()) -> dict[str, Any]:
-    """The request for `count` samples of a prompt, the first of which is `request`.
+def body(
+    model: str,
+    request: Request,
+    count: int = 1,
+    *,
+    held: bool = True,
+    without: Collection[str] = (),
+    extra: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The request for `count` samples of a prompt, the first of which is `request`; `extra` fields are put in as they are.
+
+    `held` asks the server to hold the answer to the request's response format.
 
     `without` names fields that this server refuses; `max_tokens` is then called `max_completion_tokens`, as newer models want it.
     """
@@ -55,6 +67,9 @@ def body(model: str, request: Request, count: int = 1, without: Collection[str] 
         found["tools"] = request.prompt.tools
     if "max_tokens" in without:
         found["max_completion_tokens"] = sampling.max_tokens
+    if request.response and held:
+        found |= fields(request.response)
+    found |= extra or {}
     return {name: value for name, value in found.items() if name not in without} if without else found
 
 
@@ -104,7 +119,7 @@ def words(raw: bytes) -> Said:
 
 
 def _completion(request: Request, answer: Answer, model: str, usage: Usage, latency_s: float) -> Completion:
-    return Completion(
+    found = Completion(
         id=request.id,
         prompt_id=request.prompt.id,
         source_ids=request.prompt.source_ids,
@@ -117,6 +132,7 @@ def _completion(request: Request, answer: Answer, model: str, usage: Usage, late
         tool_calls=answer.tool_calls,
         reasoning=answer.reasoning,
     )
+    return apart(found)
 
 
 def _read(raw: bytes) -> Body:

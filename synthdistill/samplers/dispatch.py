@@ -16,21 +16,17 @@ import heapq
 import random
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
-from synthdistill.budget import Amount, Purse
+from synthdistill.budget import Amount
 from synthdistill.errors import MissingError, SamplerError
 from synthdistill.records import Completion, Failure, encode
-from synthdistill.samplers.base import Request, Workload
+from synthdistill.samplers.base import Request
 from synthdistill.samplers.chat_body import BadBody, body, completions
-from synthdistill.samplers.endpoint import CEILING, Endpoint, Sent
+from synthdistill.samplers.endpoint import Endpoint, Sent
 from synthdistill.samplers.exchange import Exchange
+from synthdistill.samplers.service import Service
 from synthdistill.samplers.trouble import Streak, Trouble, refusal
-from synthdistill.samplers.worst_case import WorstCase
-
-if TYPE_CHECKING:
-    from yarl import URL
 
 ATTEMPTS = 6
 WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
@@ -38,8 +34,6 @@ RATE_LIMITED_S = 3600.0
 """How long a row is asked again that is told 429 each time."""
 GONE_S = 120.0
 """How long a server that answered before may refuse connections, as one does that is started again."""
-TOLD_S = 30.0
-"""A server that makes everybody wait is spoken of this often."""
 FIRST_TRIES = 3
 """Connections that are tried before a server that never answered counts as unreachable."""
 MOST_SAMPLES = 64
@@ -60,6 +54,10 @@ class _Ask:
     attempts: int = 0
     tries: int = 0
     timeouts: int = 0
+    held: bool = False
+    """Whether the server is asked to hold the answer to the response format."""
+    refused: "Trouble | None" = None
+    """Its refusal of that."""
     at_most: Amount = NOTHING
     """What is set aside for the attempt that is in flight."""
 
@@ -75,44 +73,6 @@ class _Ask:
 
 
 _Step = tuple[_Ask, Endpoint, Sent]
-
-
-@dataclass(slots=True)
-class Service:
-    """Who is asked, and what is known of them from one call to the next."""
-
-    urls: "list[URL]"
-    model: str
-    headers: dict[str, str]
-    secrets: list[str]
-    workload: Workload
-    purse: Purse
-    bound: WorstCase
-    rpm: float | None = None
-    tpm: float | None = None
-    without: set[str] = field(default_factory=set)
-    """Fields that the server has refused."""
-    _told_at: float = -TOLD_S
-
-    def endpoints(self) -> list[Endpoint]:
-        """The servers, as nobody has asked them yet."""
-        given, work = self.workload.concurrency, self.workload
-        return [
-            Endpoint(url, str(url.with_user(None)), given or CEILING, given is None, work.timeout_s, self.rpm, self.tpm)
-            for url in self.urls
-        ]
-
-    def tell(self, endpoint: Endpoint, trouble: Trouble) -> None:
-        """Say why nothing moves, now and then."""
-        if endpoint.reached and not trouble.counts and time.monotonic() - self._told_at >= TOLD_S:
-            self._told_at = time.monotonic()
-            self.workload.note(f"{endpoint.where} makes us wait: {trouble.message}")
-
-    def clean(self, message: str) -> str:
-        """A message without keys and passwords."""
-        for secret in self.secrets:
-            message = message.replace(secret, "***")
-        return message
 
 
 class Dispatch:
@@ -260,12 +220,12 @@ class Dispatch:
                 break
             group.append(request)
         size = len(encode([prompt.messages, prompt.tools])) if self.weighed else 1
-        return _Ask(group, size, now)
+        return _Ask(group, size, now, held=first.response is not None)
 
     def _split(self, ask: _Ask, now: float) -> None:
         """Ask for the samples one by one."""
         for request in ask.requests:
-            self._ask_again(_Ask([request], ask.size, ask.since), now)
+            self._ask_again(_Ask([request], ask.size, ask.since, held=ask.held, refused=ask.refused), now)
 
     def _ask_again(self, ask: _Ask, at: float) -> None:
         self.counted += 1
@@ -274,6 +234,7 @@ class Dispatch:
     async def _attempt(self, ask: _Ask, endpoint: Endpoint, sent: Sent) -> None:
         """Ask once, and see to what came of it."""
         ask.tries += 1
+        ask.held = ask.held and self.service.holds is not False
         try:
             found = await self._ask(ask, endpoint, sent)
         except Trouble as trouble:
@@ -298,7 +259,8 @@ class Dispatch:
 
     async def _ask(self, ask: _Ask, endpoint: Endpoint, sent: Sent) -> list[Completion]:
         service = self.service
-        data = encode(body(service.model, ask.requests[0], len(ask.requests), service.without))
+        first, count = ask.requests[0], len(ask.requests)
+        data = encode(body(service.model, first, count, held=ask.held, without=service.without, extra=service.extra))
         reply = await self.exchange.post(endpoint.url, data, endpoint.patience_s(ask.timeouts))
         now = time.monotonic()
         endpoint.heard(sent, reply.headers, now)
@@ -315,6 +277,7 @@ class Dispatch:
         endpoint.answered(sent, spent.tokens or ask.tokens, time.monotonic())
         self.service.bound.learn(ask.size, found[0].usage.input)
         self.streak.answered = True
+        self._holds(ask, endpoint)
         self.answers += [*self.streak.end(), *found]
         if len(found) < len(ask.requests):  # the server does not know `n`, or gives fewer
             self.service.without.add("n")
@@ -356,6 +319,10 @@ class Dispatch:
             self.service.without.add("n")  # many refuse it without saying so; one by one will show
             self._split(ask, now)
             return True
+        if ask.held and refused not in OPTIONAL:  # the row may be at fault or the format: asked without it, the server tells
+            ask.held, ask.refused = False, trouble
+            self._ask_again(ask, now)
+            return True
         if refused not in OPTIONAL or refused in self.service.without:
             return False
         self.service.without.add(refused)
@@ -363,6 +330,16 @@ class Dispatch:
             self.service.workload.note(f"the server refuses {refused!r}, so that it is left out: {trouble.message}")
         self._ask_again(ask, now)
         return True
+
+    def _holds(self, ask: _Ask, endpoint: Endpoint) -> None:
+        """What an answer tells of response formats: one that was refused with the fields and came without them is the server's word."""
+        if ask.held:
+            self.service.holds = True
+        elif ask.refused and self.service.holds is None:
+            self.service.holds = False
+            self.service.workload.note(
+                f"{endpoint.where} does not take [generate] response ({ask.refused.message}); answers are verified only"
+            )
 
     def _give_up(self, ask: _Ask, trouble: Trouble) -> None:
         """A refusal of the key, model or address says nothing about the row: it is asked again at the next start, as is bad luck."""

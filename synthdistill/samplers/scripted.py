@@ -17,6 +17,7 @@ import msgspec
 from synthdistill.errors import RecipeError
 from synthdistill.records import Completion, Failure, Finish, Usage
 from synthdistill.samplers.base import Closing, Request
+from synthdistill.thinking import apart
 
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True):
@@ -56,7 +57,7 @@ class ScriptedSampler(Closing):
         if line is None or line.fail is not None:
             kind, message = ("unscripted", f"no line of {self.path} matches") if line is None else (str(line.fail), "scripted to fail")
             return Failure(request.id, request.prompt.id, request.index, kind, message, attempts=1, retryable=False)
-        return Completion(
+        found = Completion(
             id=request.id,
             prompt_id=request.prompt.id,
             source_ids=request.prompt.source_ids,
@@ -67,6 +68,7 @@ class ScriptedSampler(Closing):
             usage=Usage(),
             latency_s=0.0,
         )
+        return apart(found)
 
 
 def _read(path: Path) -> list[_Line]:

@@ -14,6 +14,7 @@ from typing import Any
 from synthdistill.errors import RecipeError, unloadable
 from synthdistill.records import Failure, Prompt, with_parsed_arguments
 from synthdistill.samplers.base import Request
+from synthdistill.thinking import marks, opening
 
 
 class ChatTokenizer:
@@ -34,6 +35,10 @@ class ChatTokenizer:
             raise RecipeError(
                 f"the tokenizer of {path} has no chat template", "Give a chat (instruct) model, or add chat_template.jinja to its folder"
             )
+        special = {number: token.content for number, token in self.bare.added_tokens_decoder.items() if token.special}
+        kept = marks(special.values())
+        self._unseen = frozenset(number for number, token in special.items() if token not in kept) if kept else None
+        """Ids that are left out of a text; None where that is every special token."""
         self.context: int | None = getattr(config, "max_position_embeddings", None)
         """Tokens that prompt and answer may have together, None where the model sets no limit."""
 
@@ -62,9 +67,15 @@ class ChatTokenizer:
         wanted = request.sampling.max_tokens
         return wanted if self.context is None else min(wanted, self.context - len(ids))
 
+    def opened(self, ids: list[int]) -> bool:
+        """Whether a prompt ends with the mark that opens a model's thinking."""
+        return bool(opening(self.bare.decode(ids[-8:])))
+
     def text(self, ids: list[int]) -> str:
-        """The words of an answer, without special tokens."""
-        found: str = self.bare.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        """The words of an answer, without special tokens other than the marks of thinking."""
+        if self._unseen is not None:
+            ids = [number for number in ids if number not in self._unseen]
+        found: str = self.bare.decode(ids, skip_special_tokens=self._unseen is None, clean_up_tokenization_spaces=False)
         return found
 
 

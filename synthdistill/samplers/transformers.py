@@ -22,6 +22,7 @@ from synthdistill.errors import require
 from synthdistill.records import Completion, Failure, Prompt, Usage
 from synthdistill.samplers.base import Closing, Request, Workload, row_seed
 from synthdistill.samplers.tokenizer import ChatTokenizer, cut, is_local, loading
+from synthdistill.thinking import apart
 
 BATCH = 128
 """Rows of a batch where the recipe leaves it open. For a small Llama on two cores 64 and 128 were alike and 256 was slower."""
@@ -177,7 +178,7 @@ class TransformersSampler(Closing):
 
     def _completion(self, row: _Row, seconds: float) -> Completion:
         ended = row.text is not None or (bool(row.generated) and row.generated[-1] in self.ends)
-        return Completion(
+        found = Completion(
             id=row.request.id,
             prompt_id=row.request.prompt.id,
             source_ids=row.request.prompt.source_ids,
@@ -189,6 +190,7 @@ class TransformersSampler(Closing):
             latency_s=round(seconds, 4),
             token_ids=row.generated,
         )
+        return apart(found, opened=self.tokenizer.opened(row.prompt))
 
 
 class _Watch:

@@ -30,6 +30,7 @@ from synthdistill.records import Completion, Failure, Finish, Prompt, Usage
 from synthdistill.samplers.base import Closing, Request, ResponseFormat, Workload, row_seed
 from synthdistill.samplers.tokenizer import ChatTokenizer, cut, failure, is_local
 from synthdistill.samplers.vllm_engine import Ask, Done, Failed, FromEngine, Ready, Refused, Setup, Shape
+from synthdistill.thinking import apart
 
 AT_ONCE = 32
 """Rows that are handed over together: the engine starts on the first while the next are rendered."""
@@ -185,7 +186,7 @@ class VllmSampler(Closing):
             return failure(asked.request, "rejected", found.message)
         text = self.tokenizer.text(found.ids)
         before_stop = cut(text, asked.request.sampling.stop)
-        return Completion(
+        answer = Completion(
             id=asked.request.id,
             prompt_id=asked.request.prompt.id,
             source_ids=asked.request.prompt.source_ids,
@@ -197,6 +198,7 @@ class VllmSampler(Closing):
             latency_s=round(time.perf_counter() - asked.since, 4),
             token_ids=found.ids,
         )
+        return apart(answer, opened=self.tokenizer.opened(asked.ids))
 
 
 def _shape(response: ResponseFormat | None) -> Shape | None:

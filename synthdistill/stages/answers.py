@@ -137,7 +137,7 @@ class Answers:
         requests: Iterable[Request],
         kept: Callable[[int], None],
         most_failures: int,
-        checked: Callable[[Completion], Completion],
+        read: Callable[[Completion], Completion],
     ) -> None:
         """Ask, each answer in a journal before the next is taken. After so many final failures nobody is asked any more."""
         final = sum(not failure.retryable for failure in self.failures.values())
@@ -147,7 +147,7 @@ class Answers:
             for answer in sampler.sample(requests):
                 before = self.failures.pop(answer.id, None)
                 if isinstance(answer, Completion):
-                    completions.append(checked(answer))
+                    completions.append(read(answer))
                     self.count += 1
                 else:
                     failures.append(answer)

@@ -18,7 +18,8 @@ from synthdistill.progress import Progress
 from synthdistill.records import Completion, Failure, Prompt
 from synthdistill.runs import Run
 from synthdistill.samplers import identify, open_sampler
-from synthdistill.samplers.base import Identity, Model, Request, Sampling, Workload, completion_id
+from synthdistill.samplers.base import Identity, Model, Request, Sampling, Workload
+from synthdistill.stages.form import PLAIN, Form
 
 Answers = dict[str, Completion | Failure]
 
@@ -32,22 +33,21 @@ class Asked:
     identity: Identity
     requests: list[Request]
     answers: Answers = field(default_factory=dict)
+    form: Form = PLAIN
 
     @classmethod
-    def of(cls, name: str, model: Model, prompts: list[Prompt], sampling: Sampling, place: Run, samples: int = 1) -> Self:
-        """Ask a model each prompt `samples` times.
+    def of(
+        cls, name: str, model: Model, prompts: list[Prompt], sampling: Sampling, place: Run, samples: int = 1, form: Form = PLAIN
+    ) -> Self:
+        """Ask a model each prompt `samples` times; the teacher in the form in which `generate` asks it.
 
         Raises:
             RecipeError: a path that is no model folder.
         """
         identity = identify(model, place.base)
         wanted = ((prompt, index) for prompt in prompts for index in range(samples))
-        return cls(
-            name,
-            model,
-            identity,
-            [Request(completion_id(prompt, identity, sampling, index), prompt, index, sampling) for prompt, index in wanted],
-        )
+        requests = [form.request(prompt, identity, sampling, index) for prompt, index in wanted]
+        return cls(name, model, identity, requests, form=form)
 
     def missing(self) -> list[Request]:
         """Neither answered nor failed for good."""
@@ -90,7 +90,8 @@ class Asked:
             progress.task(f"eval {self.name}", total=total, done=total - len(missing)) as advance,
         ):
             for _ in range(2):
-                for answer in sampler.sample(self.missing()):
+                for said in sampler.sample(self.missing()):
+                    answer = self.form.read(said) if isinstance(said, Completion) else said
                     (completions if isinstance(answer, Completion) else failures).append(answer)
                     advance(0 if answer.id in self.answers else 1)
                     self.answers[answer.id] = answer

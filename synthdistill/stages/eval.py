@@ -52,6 +52,7 @@ from synthdistill.samplers.base import ApiModel, Identity, Model, Sampling, Scri
 from synthdistill.settings import Settings, how
 from synthdistill.stages import timing
 from synthdistill.stages.asked import Answers, Asked
+from synthdistill.stages.form import PLAIN, Form
 
 STAGE = "eval"
 
@@ -136,6 +137,7 @@ def run(
     prompts: prompts_room.Config,
     teacher: Model,
     teacher_sampling: Sampling,
+    form: Form = PLAIN,
     student_base: str,
     student_template: str | None,
     place: Run,
@@ -162,14 +164,14 @@ def run(
     student = Asked.of("student", _local(config.backend, place.stage("train") / "student"), seen, config.sampling, place)
     base = Asked.of("base", _local(config.backend, student_base), seen, config.sampling, place)
     twice = held_out.prompts[: config.self_agreement] if teacher_sampling.temperature > 0 else []
-    itself = Asked.of("self", teacher, twice, teacher_sampling, place, samples=2)
+    itself = Asked.of("self", teacher, twice, teacher_sampling, place, samples=2, form=form)
 
     for each in (student, base, itself):
         each.recall(opening.folder, held_out.teacher.values())  # the first of `itself` may be there, where its sampling is the same
         each.answer(opening.folder, place, workload, progress)
     report = _compared(config, prompts.slices, held_out, {"student": student.by_prompt(), "base": base.by_prompt()})
     report["self_agreement"] = _self_agreement(itself, teacher_sampling)
-    reports.add_speed(report, _measured(config.speed, teacher, student, held_out, place, workload, progress))
+    reports.add_speed(report, _measured(config.speed, teacher, form, student, held_out, place, workload, progress))
     report = _judged(report, config, gate, teacher)
     identities = {"teacher": identify(teacher, place.base), "student": student.identity, "base": base.identity}
     report["systems"] = {name: _described(identities[name], report["systems"][name]) for name in identities}
@@ -296,7 +298,7 @@ def _self_agreement(asked: Asked, sampling: Sampling) -> dict[str, Any]:
 
 
 def _measured(
-    config: Speed, teacher: Model, student: Asked, held_out: _HeldOut, place: Run, workload: Workload, progress: Progress
+    config: Speed, teacher: Model, form: Form, student: Asked, held_out: _HeldOut, place: Run, workload: Workload, progress: Progress
 ) -> speed.Measured:
     """Teacher and student by turns where both are here, through vLLM if the teacher is, else through transformers."""
     sizes = timing.Sizes(config.prompts, config.rounds, config.single)
@@ -306,7 +308,7 @@ def _measured(
         return found
     backend = "vllm" if isinstance(teacher, VllmModel) else "transformers"
     alike = _local(backend, place.stage("train") / "student")
-    asked = Asked.of("teacher", teacher, held_out.prompts, student.requests[0].sampling, place)
+    asked = Asked.of("teacher", teacher, held_out.prompts, student.requests[0].sampling, place, form=form)
     contenders = {"teacher": (teacher, asked.requests), "student": (alike, student.requests)}
     return timing.measure(contenders, sizes, place=place, workload=workload, progress=progress)
 

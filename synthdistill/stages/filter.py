@@ -6,6 +6,8 @@
 2. read: the training prompts and their completions; of validation and held-out rows the prompts alone. Their answers are never opened.
 3. work: the steps, always in this order; each sees what the one before it left.
    quarantine       rows that cannot be read, are no text, or belong to no prompt
+   response         answers that do not keep to `[generate] response`, where there is one
+   reasoning        answers without the trace or rationale that the student shall learn, where it shall
    rules, verify    an answer by itself, then beside its prompt's reference and schema; the first that fails drops it
    agreement        over what is left of a prompt's samples: too little of it drops all, the minority yields to the majority
    best_of_prompt   the `per_prompt` best: most agreed, fewest unscored, smallest id
@@ -18,7 +20,7 @@ No decision depends on the order of the input. A row never ends the run.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +36,12 @@ from synthdistill.quality.dedup import duplicates, fold
 from synthdistill.quality.funnel import Fate, Funnel, Row, Step
 from synthdistill.quality.rules import damage, rule
 from synthdistill.quality.select import sample
+from synthdistill.quality.teachable import formed, reasoned, response_kind
 from synthdistill.quality.verify import Verifier, check, schema_files, verifier
 from synthdistill.records import Completion, Dropped, Example, Prompt, Score, decode, digest
 from synthdistill.runs import Run
 from synthdistill.settings import Settings
+from synthdistill.thinking import Learns, learned, taught
 
 STAGE = "filter"
 
@@ -114,13 +118,15 @@ def run(config: Config, *, place: Run, progress: Progress, count_shards: int = 1
     held = HeldOut((prompt.text for prompt in _unseen(place)), config.decontaminate.ngram)
 
     with progress.task(STAGE, total=len(funnel.rows)) as advance:
-        steps = _steps(config, verifiers, held, advance)
-        for name in order(config)[1:]:
+        steps = _steps(config, verifiers, held, advance, generated.config)
+        for name in order(config, generated.config)[1:]:
             funnel.apply(name, steps[name])
     _tell(funnel, progress, place)
 
     folder, count = opening.folder, opening.shards
-    outputs = shards.write(folder, "examples", map(_example, funnel.rows), shards=count, key="prompt_id")
+    outputs = shards.write(
+        folder, "examples", (_example(row, learned(generated.config)) for row in funnel.rows), shards=count, key="prompt_id"
+    )
     outputs += shards.write(folder, "dropped", funnel.dropped, shards=count, key="completion_id")
     results = {"funnel": funnel.steps}
     return opening.seal(outputs=outputs, counts=funnel.counts(), files=decides["files"], terms=generated.terms, results=results)
@@ -134,17 +140,20 @@ def plan(config: Config, *, place: Run, limit: int | None = None) -> dict[str, A
     """
     for name in config.verify:
         verifier(name, place.base)
-    found: dict[str, Any] = {"rows": None, "compared_with": None, "steps": order(config)}
-    if load(place.stage("generate")):
+    generated = load(place.stage("generate"))
+    found: dict[str, Any] = {"rows": None, "compared_with": None, "steps": order(config, generated.config if generated else {})}
+    if generated:
         rows, quarantined = _read(place, limit)
         found |= {"rows": len(rows) + len(quarantined), "compared_with": sum(1 for _ in _unseen(place))}
     return found
 
 
-def order(config: Config) -> list[str]:
-    """The steps that a config asks for, in the order in which they are done."""
+def order(config: Config, generated: Mapping[str, Any]) -> list[str]:
+    """The steps that a config asks for, in the order in which they are done; `generated` is the config of the generate stage."""
     wanted = {
         "quarantine": True,
+        "response": response_kind(generated) is not None,
+        "reasoning": learned(generated) != "answer",
         "rules": True,
         "verify": bool(config.verify),
         "agreement": config.agree is not None,
@@ -203,11 +212,13 @@ def _unseen(place: Run) -> Iterator[Prompt]:
         yield from shards.read(place.stage("generate"), f"prompts-{split}", Prompt)
 
 
-def _steps(config: Config, verifiers: list[Verifier], held: HeldOut, advance: Advance) -> dict[str, Step]:
+def _steps(config: Config, verifiers: list[Verifier], held: HeldOut, advance: Advance, generated: Mapping[str, Any]) -> dict[str, Step]:
     """Every step by its name in `order`."""
     rules = [rule(name) for name in config.rules]
     min_share = config.agree.min_share if config.agree else 0.0
     return {
+        "response": lambda rows: formed(rows, str(response_kind(generated))),
+        "reasoning": lambda rows: reasoned(rows, learned(generated)),
         "rules": lambda rows: _judged("rules", rows, lambda row: (judge(row.completion) for judge in rules), advance),
         "verify": lambda rows: _judged("verify", rows, lambda row: (judge(row.completion, row.prompt) for judge in verifiers)),
         "agreement": lambda rows: _agreement(rows, min_share),
@@ -302,8 +313,8 @@ def _tell(funnel: Funnel, progress: Progress, place: Run) -> None:
         progress.note(f"filter: {reason} took {most} of {counts.read} rows; {look}")
 
 
-def _example(row: Row) -> Example:
-    answer: dict[str, Any] = {"role": "assistant", "content": row.completion.text}
+def _example(row: Row, learns: Learns) -> Example:
+    answer: dict[str, Any] = {"role": "assistant", "content": taught(row.completion, learns)}
     if row.completion.tool_calls:
         answer["tool_calls"] = row.completion.tool_calls
     return Example(

@@ -13,37 +13,39 @@ shard at a time is in memory: a job of ten million rows takes no more than one o
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from synthdistill import logs, shards, terms
 from synthdistill import prompts as prompts_room
+from synthdistill import shards, terms
 from synthdistill.budget import Budget, Purse
 from synthdistill.errors import BudgetError, RecipeError, SynthdistillError
 from synthdistill.evaluation import cost
 from synthdistill.manifest import Counts, Manifest, ModelUsed, open_stage
 from synthdistill.progress import Progress
 from synthdistill.prompts import Loaded
-from synthdistill.records import Completion, Failure, Prompt, Split
+from synthdistill.records import Completion, Failure
 from synthdistill.runs import Run
 from synthdistill.samplers import identify, open_sampler
 from synthdistill.samplers.base import ApiModel, Identity, Model, Request, Sampler, Sampling, Workload
 from synthdistill.samplers.late import Late
 from synthdistill.samplers.metered import Metered
+from synthdistill.samplers.response import Response
 from synthdistill.settings import Settings, how
 from synthdistill.stages import logged, synthesis
 from synthdistill.stages.answers import ASKED, STAGE, STEMS, STORM, Answers, Sealed, earlier, twins
 from synthdistill.stages.forecast import forecast
+from synthdistill.stages.form import Form, files
 from synthdistill.stages.spend import Spend
+from synthdistill.stages.wanted import ORDER, Wanted, loaded_for
 from synthdistill.synthesis import teacher as synthesis_teacher
 from synthdistill.synthesis.growth import Grown
+from synthdistill.thinking import Learns
 
 LEDGER = "spend.jsonl"
-ORDER: tuple[Split, ...] = ("held_out", "validation", "train")
-"""Without answers to held-out prompts there is nothing to judge a student on, so that a budget goes to them first."""
 
 
 class Config(Settings):
@@ -51,41 +53,22 @@ class Config(Settings):
 
     samples: int = Field(1, ge=1, le=10_000)
     sampling: Sampling = Sampling()
+    response: Response | None = None
+    reasoning: Learns = "answer"
     budget: Budget | None = how(None)
     max_failed: float = how(0.01, ge=0, le=1)
 
+    def what(self) -> dict[str, Any]:
+        """As of all settings; the usual `reasoning` is left out, so that it changes no run that was made before the key was there."""
+        return {key: value for key, value in super().what().items() if (key, value) != ("reasoning", "answer")}
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Every answer that is wanted, made as it is looked at: `samples` of each training prompt, one of every other."""
+    def form(self, base: Path) -> Form:
+        """What the teacher is asked beyond the prompts; `base` is the recipe's folder.
 
-    loaded: Loaded
-    identity: Identity
-    config: Config
-    held_out: Sampling
-
-    def requests(self, splits: Iterable[Split] = ORDER) -> Iterator[Request]:
-        """One request an answer; the samples of a prompt follow each other."""
-        for split in splits:
-            for prompt in self.loaded.split(split):
-                yield from self.of(prompt)
-
-    def of(self, prompt: Prompt) -> Iterator[Request]:
-        """The requests of one prompt."""
-        sampling = self.config.sampling if prompt.split == "train" else self.held_out
-        for index in range(logged.count(prompt, self.samples[prompt.split])):
-            yield Request(logged.answer_id(prompt, self.identity, sampling, index), prompt, index, sampling)
-
-    @property
-    def samples(self) -> dict[Split, int]:
-        """How many answers a prompt of each split has."""
-        return {split: self.config.samples if split == "train" else 1 for split in ORDER}
-
-    @property
-    def count(self) -> int:
-        """How many answers that makes."""
-        beyond = sum(prompts * max(0, answers - self.config.samples) for answers, prompts in self.loaded.logged.items())
-        return sum(self.loaded.counts[split] * samples for split, samples in self.samples.items()) + beyond
+        Raises:
+            RecipeError: the schema is none, the pattern does not compile.
+        """
+        return Form.of(self.response, self.reasoning, base)
 
 
 def what(
@@ -99,7 +82,7 @@ def what(
     identity = identify(teacher, base)
     found: dict[str, Any] = {
         "prompts": prompts.what(),
-        "files": prompts_room.files(prompts, base),
+        "files": prompts_room.files(prompts, base) | files(config.response, config.reasoning, base),
         "teacher": teacher.what() | ({"revision": identity.revision} if identity.revision else {}),
         "generate": config.what(),
         "eval": {"sampling": held_out.what()},
@@ -130,6 +113,7 @@ def run(
     """
     folder = place.stage(STAGE)
     decides = what(config, prompts=prompts, teacher=teacher, held_out=held_out, base=place.base, limit=limit)
+    form = config.form(place.base)
     _refuse_budget_without_price(config, teacher)
     opening = open_stage(folder, STAGE, decides, inputs={}, run=place, shards=count_shards)
     if opening.sealed:
@@ -144,26 +128,28 @@ def run(
     with answers.taking() as journal:
 
         def keep(completion: Completion) -> None:
-            answers.take(journal, _checked(completion))
+            answers.take(journal, form.read(completion))
 
-        loaded = _loaded(prompts, teacher, identity, place, limit, keep, into=folder, count=opening.shards)
+        loaded = loaded_for(prompts, teacher, identity, place, limit, keep, into=folder, count=opening.shards)
     if not loaded.counts["held_out"]:
         progress.note("generate: no prompt is held out, so that eval will have none to judge the student on ([prompts] held_out)")
     with _purse(folder, teacher, config) as purse, _sampler(teacher, place, workload, purse) as sampler:
         grown = _grown(prompts, loaded, sampler, purse, identity, place, progress, limit, opening.shards, seal)
-        wanted = Wanted(loaded, identity, config, held_out)
+        wanted = Wanted(loaded, identity, config.sampling, config.samples, held_out, form)
         answers.forget_strangers(wanted.requests())
-        answers.take_over(wanted.requests(), place, progress.note, _checked)
+        answers.take_over(wanted.requests(), place, progress.note, form.checked)
         spend = Spend(purse, wanted.count, answers.count)
         if not seal and any(answers.missing(wanted.requests())):
             most = max(STORM, int(config.max_failed * wanted.count))
-            _ask(answers, lambda: answers.missing(wanted.requests()), spend, sampler, progress, most)
+            _ask(answers, lambda: answers.missing(wanted.requests()), spend, sampler, form, progress, most)
     if not seal:
         _refuse_holes(config, wanted, answers, spend, place)
 
     sealed = answers.seal(loaded, wanted.samples, opening.shards, twins(place))
     if seal and not sealed.written:
         raise RecipeError("there is no answer to seal", f"Ask for some: {place.command(STAGE)}")
+    if line := form.told(sealed.written, sealed.invalid, sealed.first_invalid):
+        progress.note(f"{STAGE}: {line}")
     manifest = opening.seal(
         outputs=[
             *loaded.outputs,
@@ -207,17 +193,18 @@ def plan(
     folder = place.stage(STAGE)
     identity = identify(teacher, place.base)
     answers = Answers.recall(folder)
-    loaded = _loaded(prompts, teacher, identity, place, limit, lambda completion: answers.know(completion.id))
-    wanted = Wanted(loaded, identity, config, held_out)
+    loaded = loaded_for(prompts, teacher, identity, place, limit, lambda completion: answers.know(completion.id))
+    form = config.form(place.base)
+    wanted = Wanted(loaded, identity, config.sampling, config.samples, held_out, form)
     answers.forget_strangers(wanted.requests())
     if probe:
         terms.refuse_unaccepted(teacher, place)
         decides = what(config, prompts=prompts, teacher=teacher, held_out=held_out, base=place.base, limit=limit)
         open_stage(folder, STAGE, decides, inputs={}, run=place, shards=count_shards)
-        answers.take_over(wanted.requests(), place, progress.note, _checked)
+        answers.take_over(wanted.requests(), place, progress.note, form.checked)
         with _purse(folder, teacher, config) as purse, _sampler(teacher, place, workload, purse) as sampler:
             few = list(_first_prompts(answers.missing(wanted.requests(("train",))), probe))
-            _ask(answers, lambda: iter(few), Spend(purse, wanted.count, answers.count), sampler, progress, STORM)
+            _ask(answers, lambda: iter(few), Spend(purse, wanted.count, answers.count), sampler, form, progress, STORM)
     known = {bytes.fromhex(row.id) for row in earlier(place, lambda line: None)}
     missing = [request for request in answers.missing(wanted.requests()) if bytes.fromhex(request.id) not in known]
     seen = list(shards.replay(folder, ASKED, Completion)) if folder.is_dir() else []
@@ -230,42 +217,6 @@ def plan(
         "to_ask": len(missing),
         **forecast(missing, teacher, place.base, workload, seen),
     }
-
-
-def _loaded(
-    prompts: prompts_room.Config,
-    teacher: Model,
-    identity: Identity,
-    place: Run,
-    limit: int | None,
-    keep: Callable[[Completion], None],
-    into: Path | None = None,
-    count: int = 1,
-) -> Loaded:
-    """The prompts, before anybody is paid: with none to train on there would be no student. Answers of the teacher that came with them
-    are kept."""
-
-    def logged_answers(prompt: Prompt, found: list[logs.LoggedAnswer]) -> None:
-        for completion in logs.completions_of(found, prompt, identity.id, identity.revision):
-            keep(completion)
-
-    loaded = prompts_room.load(
-        prompts,
-        place.base,
-        limit=limit,
-        into=into,
-        shards=count,
-        twins=twins(place) if into else None,
-        teacher=logged.names(teacher, identity),
-        logged=logged_answers,
-    )
-    if not loaded.counts["train"]:
-        shares = f"held_out = {prompts.held_out}, validation = {prompts.validation:g}"
-        raise RecipeError(
-            f"none of {loaded.counts.total()} prompts is left for training: {shares}",
-            "Lower them, or give more rows (a group goes to one split as a whole)",
-        )
-    return loaded
 
 
 def _purse(folder: Path, teacher: Model, config: Config) -> Purse:
@@ -323,14 +274,15 @@ def _ask(
     requests: Callable[[], Iterator[Request]],
     spend: Spend,
     sampler: Sampler,
+    form: Form,
     progress: Progress,
     most_failures: int,
 ) -> None:
     """Ask, and once more for what failed for a passing reason."""
     with progress.task(STAGE, total=spend.total, done=answers.count, told=lambda: spend.line(answers.count)) as advance:
-        answers.ask(sampler, requests(), advance, most_failures, _checked)
+        answers.ask(sampler, requests(), advance, most_failures, form.read)
         if spend.purse.refused is None and any(failure.retryable for failure in answers.failures.values()):
-            answers.ask(sampler, answers.failed(requests()), advance, most_failures, _checked)
+            answers.ask(sampler, answers.failed(requests()), advance, most_failures, form.read)
 
 
 def _first_prompts(requests: Iterator[Request], count: int) -> Iterator[Request]:
@@ -341,10 +293,6 @@ def _first_prompts(requests: Iterator[Request], count: int) -> Iterator[Request]
         if len(seen) > count:
             return
         yield request
-
-
-def _checked(completion: Completion) -> Completion:
-    return completion
 
 
 def _refuse_holes(config: Config, wanted: Wanted, answers: Answers, spend: Spend, place: Run) -> None:
@@ -399,6 +347,7 @@ def _counts(wanted: Wanted, answers: Answers, sealed: Sealed, grown: Grown) -> C
             **{f"rows_dropped_{reason}": count for reason, count in Counter(row.reason for row in loaded.dropped).items()},
             **{f"prompts_{split}": loaded.counts[split] for split in ORDER},
             "taken_over": sealed.taken,
+            **({"response_invalid": sealed.invalid} if wanted.form.response else {}),
             **logged.counts(loaded, sealed.logged),
             **(grown.counts() if grown.rows else {}),
         },

@@ -1,13 +1,13 @@
 """What a source of logs holds of the teacher's answers, for `generate`: nobody is asked, or paid, for these again.
 
 loaded = prompts.load(config, base, teacher=names(teacher, identity), logged=keep)
-answer_id(prompt, identity, sampling, 0)         # that of the logged answer, where there is one
+answer_id(prompt, identity, 0)         # that of the logged answer, where there is one
 """
 
 from synthdistill import logs
 from synthdistill.prompts import Loaded
 from synthdistill.records import Prompt
-from synthdistill.samplers.base import BuiltinModel, Identity, Model, Sampling, ScriptedModel, completion_id
+from synthdistill.samplers.base import BuiltinModel, Identity, Model, ScriptedModel
 
 
 def names(teacher: Model, identity: Identity) -> set[str]:
@@ -20,11 +20,9 @@ def count(prompt: Prompt, samples: int) -> int:
     return max(samples, prompt.logged) if prompt.split == "train" else samples
 
 
-def answer_id(prompt: Prompt, identity: Identity, sampling: Sampling, index: int) -> str:
-    """The id of an answer; the first are those that were logged."""
-    if index < prompt.logged:
-        return logs.completion_id(prompt, identity.id, identity.revision, index)
-    return completion_id(prompt, identity, sampling, index)
+def answer_id(prompt: Prompt, identity: Identity, index: int) -> str:
+    """The id of a logged answer, of which a prompt has `logged`: no sampling of ours is in it."""
+    return logs.completion_id(prompt, identity.id, identity.revision, index)
 
 
 def counts(loaded: Loaded, used: int) -> dict[str, int]:

@@ -101,6 +101,7 @@ def _eval(job: Job) -> Manifest:
         prompts=recipe.prompts,
         teacher=recipe.teacher,
         teacher_sampling=recipe.generate.sampling,
+        form=recipe.generate.form(job.place.base),
         student_base=recipe.train.student,
         student_template=recipe.train.template,
         place=job.place,
@@ -227,7 +228,9 @@ def _refuse_unfit(job: Job) -> None:
     """Find out before the teacher is paid what a later stage would stop at."""
     if job.recipe.prompts.held_out == 0:
         raise RecipeError("[prompts] held_out = 0 leaves eval nothing to judge the student on", "Raise it, or do the stages one by one")
-    train_stage.refuse_unfit(job.recipe.train, prompts=job.recipe.prompts, base=job.place.base, limit=job.limit)
+    train_stage.refuse_unfit(
+        job.recipe.train, prompts=job.recipe.prompts, base=job.place.base, limit=job.limit, learns=job.recipe.generate.reasoning
+    )
 
 
 def _before(stage: str) -> list[str]:

@@ -32,6 +32,7 @@ from synthdistill.samplers import model_folder
 from synthdistill.settings import Settings
 from synthdistill.stages import synthesis
 from synthdistill.synthesis.growth import rows_in
+from synthdistill.thinking import Learns, learned, lesson, taught
 from synthdistill.training.guards import quiet
 from synthdistill.training.hyperparameters import Hyperparameters
 from synthdistill.training.render import Dialogue, Rendered, render, serve
@@ -40,7 +41,7 @@ from synthdistill.training.student import Source, open_tokenizer
 
 STAGE = "train"
 
-_FAULTS = ("quarantine:", "rules:", "verify:", "agreement:")
+_FAULTS = ("quarantine:", "response:", "rules:", "verify:", "agreement:")
 """Why the filter drops an answer for what it is, not for what was asked."""
 
 
@@ -151,7 +152,7 @@ def run(config: Config, *, prompts: prompts_room.Config, place: Run, progress: P
     return manifest
 
 
-def refuse_unfit(config: Config, *, prompts: prompts_room.Config, base: Path, limit: int | None = None) -> None:
+def refuse_unfit(config: Config, *, prompts: prompts_room.Config, base: Path, limit: int | None = None, learns: Learns = "answer") -> None:
     """Prove the student's chat template on the prompts before the teacher is paid for answers that it could not be trained on.
 
     Raises:
@@ -164,7 +165,7 @@ def refuse_unfit(config: Config, *, prompts: prompts_room.Config, base: Path, li
     dialogues = [Dialogue(asked.get(prompt.id, prompt.messages), answer, prompt.tools) for prompt in found]
     with quiet():
         tokenizer, _ = open_tokenizer(str(model_folder(config.student, base) or config.student))
-        serve(tokenizer, config.student, dialogues)
+        serve(tokenizer, config.student, dialogues, thinks=learns != "answer")
 
 
 def plan(config: Config, *, prompts: prompts_room.Config, place: Run, limit: int | None = None) -> dict[str, Any]:
@@ -199,7 +200,8 @@ def _material(config: Config, prompts: prompts_room.Config, place: Run, limit: i
     grown = rows_in(place.stage("generate"))
     asked = prompts_room.messages_for(prompts, place.base, _template(config, place.base), grown) if config.template else {}
     examples, dropped, more = _examples(config, place, limit)
-    pairs, unfit = _validation(config, place, limit)
+    learns = learned(sealed(place, "generate").config)
+    pairs, unfit = _validation(config, place, limit, learns)
     rows = {"": [_asked(row, asked) for row in examples], "validation_": [_asked(row, asked) for row in pairs]}
     if not examples:
         raise SynthdistillError("filter kept no example to train on", f"Look at why: {place.command('show')} filter --dropped")
@@ -207,7 +209,7 @@ def _material(config: Config, prompts: prompts_room.Config, place: Run, limit: i
     with quiet():
         tokenizer, context = open_tokenizer(model)
         dialogues = {kind: [row.dialogue for row in found] for kind, found in rows.items()}
-        served = serve(tokenizer, config.student, dialogues[""] + dialogues["validation_"])
+        served = serve(tokenizer, config.student, dialogues[""] + dialogues["validation_"], thinks=learns != "answer")
         ids = {kind: render(tokenizer, served, found) for kind, found in dialogues.items()}
     kept: dict[str, list[Rendered]] = {kind: [] for kind in rows}
     dropped += unfit
@@ -281,8 +283,9 @@ def _missed(place: Run, prompts: dict[str, Prompt]) -> list[Row]:
     ]
 
 
-def _validation(config: Config, place: Run, limit: int | None) -> tuple[list[Row], list[Dropped]]:
-    """Validation prompts with the teacher's answer (with `gold`, the reference where there is one); an unfinished answer is no target."""
+def _validation(config: Config, place: Run, limit: int | None, learns: Learns) -> tuple[list[Row], list[Dropped]]:
+    """Validation prompts with the teacher's answer (with `gold`, the reference where there is one); one that is unfinished, does not keep
+    to the response format, or lacks the trace that the student learns, is no target."""
     prompts = {prompt.id: prompt for prompt in shards.read(place.stage("generate"), "prompts-validation", Prompt)}
     rows, dropped = [], []
     for completion in sorted(shards.read(place.stage("generate"), "completions-validation", Completion), key=lambda row: row.id)[:limit]:
@@ -293,11 +296,23 @@ def _validation(config: Config, place: Run, limit: int | None) -> tuple[list[Row
         if config.gold and prompt.reference is not None:
             answer = _gold(prompt.reference)
         row = Row(completion.id, completion.source_ids, prompt.id, Dialogue(prompt.messages, answer, prompt.tools))
-        if completion.finish in ("stop", "tool_calls") or answer["content"] == prompt.reference:
+        if learns == "answer" and answer["content"] == prompt.reference:
             rows.append(row)
+        elif fault := _fault(completion, learns):
+            dropped.append(row.dropped(f"validation_{fault}"))
         else:
-            dropped.append(row.dropped(f"validation_finish_{completion.finish}"))
+            answer["content"] = taught(completion, learns)
+            rows.append(row)
     return rows, dropped
+
+
+def _fault(completion: Completion, learns: Learns) -> str:
+    """Why an answer is no target, or nothing."""
+    if completion.finish not in ("stop", "tool_calls"):
+        return f"finish_{completion.finish}"
+    if completion.invalid is not None:
+        return "response"
+    return f"no_{learns}" if learns != "answer" and lesson(completion.reasoning or "", completion.text) is None else ""
 
 
 def _gold(reference: str) -> Message:

@@ -9,8 +9,12 @@ completion is the answer's own ids and then the token that ends the turn. `serve
 renders the answered prompt, or refuses it by name: nothing may stand between the generation prompt and the answer (a thinking
 block, a channel), for a served student would have to write it, and nobody would have taught it the rest.
 
+A student that shall think first (`thinks`) learns answers that begin with a block `<think>`. The generation prompt must then leave room for
+one: a template may write the opening mark itself, which is then no part of the completion, but must not shut the block.
+
 A template may be mended by words put before it, and the student is then served with the mended one:
-a thinking switch (`enable_thinking`, `thinking`) is set to false where only then the answer follows at once; and a clock
+a thinking switch (`enable_thinking`, `thinking`) is set to false where only then the answer follows at once (to true where only then
+there is room to think); and a clock
 (`strftime_now`) stands still, for a date in the prompt would be another one at every serving.
 """
 
@@ -23,9 +27,14 @@ from typing import Any
 
 from synthdistill.errors import RecipeError
 from synthdistill.records import Message, with_parsed_arguments
+from synthdistill.thinking import CLOSE, OPEN, opening, split
 
 PROBE = 'First {"line"}.\nSecond line, 42.'
 """An answer that no template has a reason to alter."""
+
+_THIRD = "Third line."
+THOUGHT = f"{OPEN}\n{_THIRD}\n{CLOSE}\n\n{PROBE}"
+"""The same after a thought, which some templates take apart and put together again."""
 
 CLOCK = date(2024, 7, 26)
 """The day on which a template's clock stands: the date that Llama 3's templates fall back to."""
@@ -50,6 +59,8 @@ class Served:
     template: str
     end_of_turn: int
     notes: tuple[str, ...] = ()
+    opens: str = ""
+    """What the generation prompt writes of the answer already: the mark that opens the student's thinking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +88,9 @@ class _UnfitError(Exception):
     """Why a template cannot be trained with."""
 
 
-def serve(tokenizer: Any, name: str, dialogues: Sequence[Dialogue]) -> Served:
+def serve(tokenizer: Any, name: str, dialogues: Sequence[Dialogue], *, thinks: bool = False) -> Served:
     """The template to train and serve a model with, proved on every kind of prompt (its roles, its tools) among the dialogues.
+    `thinks` says that each answer begins with a block `<think>`.
 
     Raises:
         RecipeError: there is no chat template, or it cannot be trained with; names the model and the reason.
@@ -88,12 +100,14 @@ def serve(tokenizer: Any, name: str, dialogues: Sequence[Dialogue]) -> Served:
             f"the tokenizer of {name} has no chat template", "Give a chat (instruct) student, or its folder a chat_template.jinja"
         )
     problem = ""
-    for template, notes in _candidates(tokenizer.get_chat_template()):
+    prove = _thinking_turn if thinks else _plain_turn
+    for template, notes in _candidates(tokenizer.get_chat_template(), thinks):
         try:
-            ends = {_end_of_turn(tokenizer, template, messages, tools) for messages, tools in _kinds(dialogues)}
-            if len(ends) > 1:
-                raise _UnfitError("it ends answers with different tokens")
-            return Served(template, ends.pop(), notes)
+            ways = {prove(tokenizer, template, messages, tools) for messages, tools in _kinds(dialogues)}
+            if len(ways) > 1:
+                raise _UnfitError("it opens or ends answers in different ways")
+            opens, end = ways.pop()
+            return Served(template, end, notes, opens)
         except _UnfitError as error:
             problem = problem or str(error)
     raise RecipeError(
@@ -117,8 +131,8 @@ def prompt_text(tokenizer: Any, template: str, messages: list[Message], tools: l
     return _render(tokenizer, template, messages, tools, opens=True)
 
 
-def _candidates(source: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The template as it is, then with each thinking switch that it reads turned off; its clock stands in all."""
+def _candidates(source: str, thinks: bool) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The template as it is, then with each thinking switch that it reads turned off (or on); its clock stands in all."""
     notes: tuple[str, ...] = ()
     if "strftime_now" in source:
         known = json.dumps({form: CLOCK.strftime(form) for form in sorted(set(_FORMAT.findall(source)))})
@@ -128,7 +142,8 @@ def _candidates(source: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     yield source, notes
     for switch in _SWITCHES:
         if re.search(rf"\b{switch}\b", source):
-            yield f"{{%- set {switch} = false %}}{source}", (*notes, f"{switch} is off")
+            value, word = ("true", "on") if thinks else ("false", "off")
+            yield f"{{%- set {switch} = {value} %}}{source}", (*notes, f"{switch} is {word}")
 
 
 def _kinds(dialogues: Sequence[Dialogue]) -> list[tuple[list[Message], list[dict[str, Any]] | None]]:
@@ -144,21 +159,56 @@ def _harmless(message: Message) -> Message:
     return {**message, "content": "Some words."} if isinstance(message.get("content"), str) else message
 
 
-def _end_of_turn(tokenizer: Any, template: str, messages: list[Message], tools: list[dict[str, Any]] | None) -> int:
-    """The id that ends an answer, after proof that a template renders prompt, answer and that token with nothing between them."""
+def _plain_turn(tokenizer: Any, template: str, messages: list[Message], tools: list[dict[str, Any]] | None) -> tuple[str, int]:
+    """What the prompt opens of an answer (nothing), and the id that ends one, after proof."""
+    prompt, whole = _probed(tokenizer, template, messages, tools, {"content": PROBE})
+    return "", _end_of_turn(tokenizer, prompt, whole, PROBE)
+
+
+def _thinking_turn(tokenizer: Any, template: str, messages: list[Message], tools: list[dict[str, Any]] | None) -> tuple[str, int]:
+    """What the prompt opens of an answer that begins with a thought, and the id that ends one, after proof.
+
+    Templates take a thought within the content or beside it. One that leaves thoughts out is proved on a plain answer in their place.
+    """
+    problem: _UnfitError | None = None
+    for answer, shown in (
+        ({"content": THOUGHT}, THOUGHT),
+        ({"content": PROBE, "reasoning_content": _THIRD}, THOUGHT),
+        ({"content": PROBE}, PROBE),
+    ):
+        prompt, whole = _probed(tokenizer, template, messages, tools, answer)
+        if prompt.rstrip().endswith(CLOSE):
+            raise _UnfitError("it shuts the block of thinking before the answer begins")
+        opens = opening(prompt)
+        try:
+            before = prompt.removesuffix(opens)
+            return opens, _end_of_turn(tokenizer, before, whole, shown)
+        except _UnfitError as error:
+            problem = problem or error
+    assert problem
+    raise problem
+
+
+def _probed(tokenizer: Any, template: str, messages: list[Message], tools: list[dict[str, Any]] | None, answer: Message) -> tuple[str, str]:
+    """A prompt, and the same with an answer, as a template renders them."""
     try:
         prompt = _render(tokenizer, template, messages, tools, opens=True)
-        whole = _render(tokenizer, template, [*messages, {"role": "assistant", "content": PROBE}], tools, opens=False)
+        whole = _render(tokenizer, template, [*messages, {"role": "assistant", **answer}], tools, opens=False)
     except Exception as error:  # a template raises what it likes
         roles = ", ".join(message["role"] for message in messages)
         raise _UnfitError(f"it does not render the roles {roles}, assistant: {error}") from error
     _refuse_omissions(tokenizer, template, messages, tools, prompt)
+    return prompt, whole
+
+
+def _end_of_turn(tokenizer: Any, prompt: str, whole: str, probe: str) -> int:
+    """The id that ends an answer, after proof that a template renders prompt, answer and that token with nothing between them."""
     if not whole.startswith(prompt):
         raise _UnfitError(f"it opens an answer with {_tail(prompt, whole)!r}, which its rendering of the answered prompt has not")
-    before, answer, after = whole[len(prompt) :].partition(PROBE)
+    before, answer, after = whole[len(prompt) :].partition(probe)
     if not answer:
         raise _UnfitError("it alters the answer, or leaves it out")
-    if before and not _same_ids(tokenizer, prompt, whole):
+    if before and not _same_ids(tokenizer, prompt, whole, probe):
         raise _UnfitError(f"it writes {before!r} between the generation prompt and the answer")
     rest = _ids(tokenizer, [after])[0]
     if not rest or rest[0] not in special_ids(tokenizer):
@@ -188,27 +238,38 @@ def _tail(prompt: str, whole: str) -> str:
     return prompt[same:]
 
 
-def _same_ids(tokenizer: Any, prompt: str, whole: str) -> bool:
+def _same_ids(tokenizer: Any, prompt: str, whole: str, probe: str) -> bool:
     """Whether a space before the answer is the one that a SentencePiece tokenizer puts before any text."""
-    asked, answered, both = _ids(tokenizer, [prompt, PROBE, whole])
+    asked, answered, both = _ids(tokenizer, [prompt, probe, whole])
     return both[: len(asked) + len(answered)] == asked + answered
 
 
 def _texts(tokenizer: Any, served: Served, dialogue: Dialogue, special: re.Pattern[str] | None) -> tuple[str, str] | str:
     """The text of the prompt and that of the answer, or why there is none."""
-    if special and any(special.search(_words(message)) for message in (*dialogue.messages, dialogue.answer)):
+    if special and any(special.search(_words(message)) for message in (*dialogue.messages, _without_marks(dialogue.answer))):
         return "special_token"
     try:
         prompt = prompt_text(tokenizer, served.template, dialogue.messages, dialogue.tools)
         if not dialogue.answer.get("tool_calls"):
-            return prompt, str(dialogue.answer.get("content") or "")
+            content = str(dialogue.answer.get("content") or "")
+            return (prompt, content.removeprefix(served.opens)) if content.startswith(served.opens) else "template"
         whole = _render(tokenizer, served.template, [*dialogue.messages, dialogue.answer], dialogue.tools, opens=False)
     except Exception:  # of this row only: its kind of prompt was proved to render
         return "template"
     answer, end, _ = whole[len(prompt) :].partition(tokenizer.convert_ids_to_tokens(served.end_of_turn))
     calls = [call.get("function", call).get("name") for call in dialogue.answer["tool_calls"]]
-    told = whole.startswith(prompt) and end and all(name and name in answer for name in calls)
+    thought = CLOSE in answer or CLOSE not in str(dialogue.answer.get("content") or "")
+    told = whole.startswith(prompt) and end and thought and all(name and name in answer for name in calls)
     return (prompt, answer) if told else "template"
+
+
+def _without_marks(answer: Message) -> Message:
+    """An answer without the marks around its thinking, which may be special tokens."""
+    content = answer.get("content")
+    if not isinstance(content, str) or not content.startswith(OPEN):
+        return answer
+    trace, said = split(content)
+    return {**answer, "content": f"{trace}\n{said}"}
 
 
 def _render(tokenizer: Any, template: str, messages: list[Message], tools: list[dict[str, Any]] | None, *, opens: bool) -> str:
