@@ -28,7 +28,7 @@ DOORS = {
     "aiohttp": ("samplers/api",),
     "datasets": ("training/", "prompts", "sources"),
     "jsonschema_rs": ("quality/verify",),
-    "openai": (),
+    "openai": ("samplers/batch_provider",),
     "peft": ("training/",),
     "py3langid": ("quality/rules",),
     "pyarrow": ("sources",),

@@ -12,7 +12,7 @@ from synthdistill.manifest import sealed
 from synthdistill.records import Completion, Failure, Prompt
 from synthdistill.runs import Run
 from synthdistill.samplers import identify, open_sampler
-from synthdistill.samplers.base import Model, Request, Sampler, TransformersModel, Workload, completion_id
+from synthdistill.samplers.base import BatchModel, Model, Request, Sampler, TransformersModel, Workload, completion_id
 from synthdistill.samplers.transformers import TransformersSampler
 
 
@@ -32,7 +32,8 @@ def ask(place: Run, text: str, *, teacher: bool = False) -> dict[str, dict[str, 
         ("student", student, prompts.of_text(read.prompts, place.base, text, student_template=read.train.template))
     ]
     if teacher:
-        asked.append(("teacher", read.teacher, prompts.of_text(read.prompts, place.base, text)))
+        live = read.teacher.live() if isinstance(read.teacher, BatchModel) else read.teacher  # nobody waits a day for one message
+        asked.append(("teacher", live, prompts.of_text(read.prompts, place.base, text)))
     found = {}
     for who, model, prompt in asked:
         request = Request(completion_id(prompt, identify(model, place.base), read.eval.sampling, 0), prompt, 0, read.eval.sampling)

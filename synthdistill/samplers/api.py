@@ -21,11 +21,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from synthdistill.errors import MissingError, RecipeError, SamplerError, SynthdistillError
 from synthdistill.records import Completion, Failure, encode
-from synthdistill.samplers.base import Closing, Request, Workload, row_seed
+from synthdistill.samplers import chat_body
+from synthdistill.samplers.base import Closing, Request, Workload
 from synthdistill.samplers.chat_body import BadBody, completion, words
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ class ApiSampler(Closing):
 
     async def _ask(self, session: "aiohttp.ClientSession", request: Request, call: _Call, rows: int) -> None:
         """One row until it is answered or has failed."""
-        body = encode(self._body(request))
+        body = encode(chat_body.body(request, self.model))
         attempts, started, tries = 0, time.monotonic(), 0
         while True:
             await self._cool_down()
@@ -227,23 +228,6 @@ class ApiSampler(Closing):
             return completion(raw, request, self.model, round(time.perf_counter() - started, 4))
         except BadBody as error:
             raise _Trouble("bad_body", self._clean(str(error))) from error
-
-    def _body(self, request: Request) -> dict[str, Any]:
-        sampling = request.sampling
-        found: dict[str, Any] = {
-            "model": self.model,
-            "messages": request.prompt.messages,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "max_tokens": sampling.max_tokens,
-            "seed": row_seed(request),
-            "n": 1,
-        }
-        if sampling.stop:
-            found["stop"] = sampling.stop
-        if request.prompt.tools:
-            found["tools"] = request.prompt.tools
-        return found
 
     def _refusal(self, status: int, raw: bytes, retry_after: str | None, location: str | None) -> _Trouble:
         said, code = words(raw)

@@ -56,6 +56,42 @@ class ApiModel(_Model):
     revision: str | None = None
 
 
+class BatchLimits(Settings):
+    """What a provider's batch API takes, and how often it is asked how far it is."""
+
+    max_requests: int = how(50_000, ge=1)
+    """Rows of one batch."""
+    max_bytes: int = how(200_000_000, ge=1_000)
+    """Bytes of one batch's input file."""
+    window: str = how("24h", pattern=r"^[1-9][0-9]*[hd]$")
+    """Within which the provider promises to be done; then the batch expires."""
+    poll_s: float = how(60.0, gt=0, le=3600)
+    """The longest wait between two looks at the open batches."""
+    at_once: int = how(4, ge=1)
+    """Batches that are open at the same time."""
+
+
+class BatchModel(_Model):
+    """The batch API of a provider (/v1/files and /v1/batches): about half the price, an answer within hours."""
+
+    kind: Literal["batch"]
+    model: str = Field(min_length=1)
+    base_url: str = how("http://localhost:8000/v1")
+    api_key_env: str | None = how(None, min_length=1)
+    revision: str | None = None
+    batch: BatchLimits = how(BatchLimits())
+
+    def what(self) -> dict[str, Any]:
+        """As of the same model asked live: the answers are the same ones, and what a batch left may be asked live."""
+        return super().what() | {"kind": "api"}
+
+    def live(self) -> ApiModel:
+        """The same model, asked row by row."""
+        return ApiModel(
+            kind="api", model=self.model, base_url=self.base_url, api_key_env=self.api_key_env, revision=self.revision, price=self.price
+        )
+
+
 class TransformersModel(_Model):
     """A local folder or hub id, through transformers in this process."""
 
@@ -88,7 +124,7 @@ class ScriptedModel(_Model):
     """A JSONL file: the first line whose `match` occurs in the last message answers; a line without `match` always does."""
 
 
-Model = Annotated[ApiModel | TransformersModel | VllmModel | BuiltinModel | ScriptedModel, Field(discriminator="kind")]
+Model = Annotated[ApiModel | BatchModel | TransformersModel | VllmModel | BuiltinModel | ScriptedModel, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What an OpenAI-compatible server answers, as bytes, into a `Completion`.
+"""What an OpenAI-compatible server is sent, live or in a batch, and what it answers, as bytes, into a `Completion`.
 
 Servers differ: content as a text or as parts, reasoning under two names, finish reasons of their own. What cannot be read is a `BadBody`.
 """
@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from synthdistill.records import Completion, Finish, Usage
-from synthdistill.samplers.base import Request
+from synthdistill.samplers.base import Request, row_seed
 
 _FINISH: dict[str | None, Finish] = {
     "stop": "stop",
@@ -53,16 +53,35 @@ class _Body(msgspec.Struct):
 _DECODER = msgspec.json.Decoder(_Body)
 
 
+def body(request: Request, model: str) -> dict[str, Any]:
+    """What is sent for one row."""
+    sampling = request.sampling
+    found: dict[str, Any] = {
+        "model": model,
+        "messages": request.prompt.messages,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_tokens": sampling.max_tokens,
+        "seed": row_seed(request),
+        "n": 1,
+    }
+    if sampling.stop:
+        found["stop"] = sampling.stop
+    if request.prompt.tools:
+        found["tools"] = request.prompt.tools
+    return found
+
+
 def completion(raw: bytes, request: Request, model: str, latency_s: float) -> Completion:
     """The answer in a body.
 
     Raises:
         BadBody: it is no JSON, or holds no answer.
     """
-    body = _read(raw)
-    if not body.choices:
+    answered = _read(raw)
+    if not answered.choices:
         raise BadBody("the server's answer has no choices")
-    choice = body.choices[0]
+    choice = answered.choices[0]
     message = choice.message
     refused = message.refusal is not None and not message.content
     return Completion(
@@ -72,11 +91,11 @@ def completion(raw: bytes, request: Request, model: str, latency_s: float) -> Co
         index=request.index,
         text=(message.refusal or "") if refused else _text(message.content),
         finish="refusal" if refused else _FINISH.get(choice.finish_reason, "error"),
-        model=body.model if body.model and isinstance(body.model, str) else model,
+        model=answered.model if answered.model and isinstance(answered.model, str) else model,
         usage=Usage(
-            _tokens(body.usage, "prompt_tokens"),
-            _tokens(body.usage, "completion_tokens"),
-            _tokens(body.usage, "prompt_tokens_details", "cached_tokens"),
+            _tokens(answered.usage, "prompt_tokens"),
+            _tokens(answered.usage, "completion_tokens"),
+            _tokens(answered.usage, "prompt_tokens_details", "cached_tokens"),
         ),
         latency_s=latency_s,
         tool_calls=message.tool_calls or None,
@@ -87,10 +106,10 @@ def completion(raw: bytes, request: Request, model: str, latency_s: float) -> Co
 def words(raw: bytes) -> tuple[str, str | None]:
     """The server's own words about an error, and its error code where it gives one."""
     try:
-        body = json.loads(raw)
+        found = json.loads(raw)
     except (ValueError, RecursionError):
         return _short(raw.decode("utf-8", "replace")), None
-    error = body.get("error", body) if isinstance(body, dict) else body
+    error = found.get("error", found) if isinstance(found, dict) else found
     if not isinstance(error, dict):
         return _short(str(error)), None
     said = error.get("message") or error.get("detail") or error

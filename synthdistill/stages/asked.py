@@ -7,7 +7,7 @@ outputs += student.seal(folder, shards=16)    # answers-student-*.jsonl
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Self
@@ -84,7 +84,7 @@ class Asked:
         if not missing:
             return
         with (
-            open_sampler(self.model, place.base, workload) as sampler,
+            open_sampler(self.model, place.base, replace(workload, folder=folder)) as sampler,
             shards.Journal(folder, f"answers-{self.name}") as completions,
             shards.Journal(folder, "failures") as failures,
             progress.task(f"eval {self.name}", total=total, done=total - len(missing)) as advance,

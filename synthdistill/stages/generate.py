@@ -28,7 +28,7 @@ from synthdistill.progress import Advance, Progress, Silent
 from synthdistill.prompts import Loaded
 from synthdistill.records import Completion, Failure, Prompt, Split, encode
 from synthdistill.runs import Run
-from synthdistill.samplers import identify, open_sampler
+from synthdistill.samplers import batch_state, identify, open_sampler, settle_open
 from synthdistill.samplers.base import Identity, Model, Request, Sampler, Sampling, Workload, completion_id
 from synthdistill.settings import Settings, how
 
@@ -125,6 +125,11 @@ def run(
     wanted = requests_for(loaded.prompts, identity, config, held_out)
     answers = _known(folder, wanted)
     _take_over(answers, wanted, place, progress)
+    workload = replace(workload, folder=folder)
+    with shards.Journal(folder, "completions") as journal:
+        for completion in settle_open(teacher, workload, answers.missing(wanted)):
+            journal.append(completion)
+            answers.add(completion)
     missing = answers.missing(wanted)
 
     if missing:
@@ -336,6 +341,7 @@ def _clear(folder: Path) -> None:
     for stem in ("completions", TAKEN, "failures"):
         for path in shards.journals(folder, stem):
             path.unlink()
+    batch_state.clear(folder)
 
 
 def _usage(answers: _Answers, wanted: list[Request]) -> dict[str, int]:
