@@ -71,7 +71,7 @@ class Amount:
 
 
 class _Line(msgspec.Struct, omit_defaults=True):
-    """One line of the ledger: what a process has set aside so far, or, where `ended`, what it has spent; or what is `booked` under a name."""
+    """One line of the ledger: what a process has set aside so far, or, where `ended`, has spent; or what is `booked` under a name."""
 
     process: str
     pico: int

@@ -20,10 +20,10 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from synthdistill.budget import Amount
 from synthdistill.errors import SamplerError
-from synthdistill.records import Completion, Failure, Usage
+from synthdistill.records import Completion, Failure
 from synthdistill.samplers.base import BatchModel, Closing, Request, ResponseFormat, Workload
+from synthdistill.samplers.batch_bill import Bill
 from synthdistill.samplers.batch_lines import Trouble, entry, outcome, read
 from synthdistill.samplers.batch_provider import Provider, Refused, Seen, Unsure
 from synthdistill.samplers.batch_state import Batch, Row, Spool, State, Store
@@ -106,7 +106,7 @@ class BatchSampler(Closing):
         self.limits = model.batch
         self.store = Store(workload.folder)
         self.provider = Provider(model.base_url, key, timeout_s=workload.timeout_s, now=now, sleep=sleep)
-        self._purse = workload.purse
+        self.bill = Bill(workload.purse, self.store)
         self._note = workload.note
         self._now, self._sleep = now, sleep
         self._pause_s = FIRST_PAUSE_S
@@ -133,9 +133,9 @@ class BatchSampler(Closing):
         work = _Work(iter(requests), [], 0)
         self._adopt(work)
         for lot in work.lots_in("creating", "spooled"):
-            found = self._find(lot.batch) if lot.batch.state == "creating" else None
-            if found:
-                self._opened(lot, found)
+            there = self._find(lot.batch) if lot.batch.state == "creating" else None
+            if there:
+                self._opened(lot, there)
             else:
                 self._drop(work, lot)
         for lot in work.lots_in("open"):
@@ -167,11 +167,10 @@ class BatchSampler(Closing):
                     f"{batch.rows} rows are in {batch.name} at {batch.place}, and [teacher] base_url is {self.provider.place} now",
                     "Put it back until they are answered",
                 )
-            worst, booked = self._worst(batch.input, batch.output), self._purse.booked(_account(batch)) if self._purse else Amount()
-            if batch.state == "spooled" and self._purse and not self._purse.allows(worst - booked):
+            if batch.state == "spooled" and not self.bill.allows_again(batch):
                 self._drop(work, lot)
             elif batch.state != "answered":
-                self._book(batch, worst)
+                self.bill.at_worst(batch)
                 self._note(f"{batch.name} with {batch.rows} rows is from an earlier start: waiting for its answers")
 
     def _take(self, work: _Work) -> Iterator[Failure]:
@@ -183,7 +182,7 @@ class BatchSampler(Closing):
             if len(line) > self.limits.max_bytes:
                 message = f"the row has {len(line)} bytes, a batch takes {self.limits.max_bytes} ([teacher] batch.max_bytes)"
                 yield Trouble("too_long", message, retryable=False).failure(row)
-            elif self._fits(work, row):
+            elif self.bill.allows(row, beside=work.spool):
                 self._add(work, row, line, request.response)
             elif work.spool or work.lots_in("spooled", "creating", "open"):
                 work.held = request  # a batch that ends costs less than its worst case
@@ -201,7 +200,7 @@ class BatchSampler(Closing):
     def _close_spool(self, work: _Work) -> None:
         if work.spool:
             batch = work.spool.finish(self._now())
-            self._book(batch, self._worst(batch.input, batch.output))
+            self.bill.at_worst(batch)
             work.lots.append(_Lot(batch, set(work.spooled), work.spooled, ours=True))
             work.spool, work.spooled = None, {}
 
@@ -239,7 +238,7 @@ class BatchSampler(Closing):
 
     def _drop(self, work: _Work, lot: _Lot) -> None:
         """Be done with a batch that was never created."""
-        self._book(lot.batch, Amount())
+        self.bill.at_nothing(lot.batch)
         self.store.remove(lot.batch)
         work.lots.remove(lot)
 
@@ -275,7 +274,7 @@ class BatchSampler(Closing):
         for name, file_id in (("output.jsonl", seen.output_file_id), ("errors.jsonl", seen.error_file_id)):
             if file_id:
                 self.provider.download(file_id, partial(self.store.keep, lot.batch, name))
-        self._book(lot.batch, self._spent(lot.batch))  # before the note: a start that finds it open counts it again
+        self.bill.as_answered(lot.batch)  # before the note: a start that finds it open counts it again
         seen_as = {"status": seen.status, "code": seen.code, "message": seen.message}
         lot.batch = self.store.save(lot.batch, state="answered", noted=self._now(), **seen_as)
         self._pause_s = FIRST_PAUSE_S
@@ -297,7 +296,7 @@ class BatchSampler(Closing):
             else:
                 yield found.failure(row)
         for row, line in self.store.entries(batch) if again else ():
-            if row.id in again and self._fits(work, row):
+            if row.id in again and self.bill.allows(row, beside=work.spool):
                 self._add(work, replace(row, tries=row.tries + (not crowded)), line, lot.wanted[row.id])
         lot.wanted = {}
         if lot.ours or work.ended:
@@ -347,39 +346,3 @@ class BatchSampler(Closing):
         os.sync()
         self.store.remove(lot.batch)
         work.lots.remove(lot)
-
-    # Money
-
-    def _worst(self, input_tokens: int, output_tokens: int) -> Amount:
-        return self._purse.worst(input_tokens, output_tokens) if self._purse else Amount()
-
-    def _fits(self, work: _Work, row: Row) -> bool:
-        beside = self._worst(work.spool.input, work.spool.output) if work.spool else Amount()
-        return self._purse is None or self._purse.allows(self._worst(row.input, row.output), beside)
-
-    def _book(self, batch: Batch, amount: Amount) -> None:
-        if self._purse:
-            self._purse.book(_account(batch), amount)
-
-    def _spent(self, batch: Batch) -> Amount:
-        """What the answers of a batch cost. One that does not say counts at its worst case; what has no answer is not billed, unless a
-        line cannot be read, which may be anybody's."""
-        spent, unread = Amount(), 0
-        rows = {row.id: row for row in self.store.rows(batch)} if self._purse else {}
-        for line in self.store.lines(batch) if self._purse else ():
-            said = read(line)
-            unread += said is None
-            row = rows.get(said.custom_id) if said and said.billed else None
-            if said and row and self._purse:
-                del rows[row.id]
-                found = outcome(said, row, None, self.model, 0.0)
-                told = isinstance(found, Completion) and found.usage != Usage()
-                spent += self._purse.amount(found.usage) if told else self._worst(row.input, row.output)
-        for row in rows.values() if unread else ():
-            spent += self._worst(row.input, row.output)
-        return spent
-
-
-def _account(batch: Batch) -> str:
-    """The name of a batch in the ledger."""
-    return f"batch-{batch.key}"

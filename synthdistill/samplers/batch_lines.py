@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from synthdistill.records import Completion, Failure, Prompt, encode
+from synthdistill.records import Completion, Failure, Prompt, Usage, encode
 from synthdistill.samplers import chat_body
 from synthdistill.samplers.base import Request, ResponseFormat, Sampling
 from synthdistill.samplers.batch_state import Row
@@ -83,6 +83,12 @@ def read(line: bytes) -> Said | None:
         return Said(str(found["custom_id"]), response, found.get("error"))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def usage(said: Said) -> Usage | None:
+    """The tokens of an answer, None where it does not tell them."""
+    found = outcome(said, Row("", "", [], 0, 0, 0), None, "", 0.0)
+    return found.usage if isinstance(found, Completion) and found.usage != Usage() else None
 
 
 def outcome(said: Said, row: Row, response: ResponseFormat | None, model: str, latency_s: float) -> Completion | Trouble:
