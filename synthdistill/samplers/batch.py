@@ -12,7 +12,6 @@ first row of it is handed over. What is missing, or failed for a passing reason,
 batch counts with its worst case until the batch has ended, and then with its usage. Calls are repeated by `batch_provider.py` only.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -117,12 +116,12 @@ class BatchSampler(Closing):
         work = _Work(iter(requests), [], self.limits.at_once)
         self._adopt(work)
         while True:
+            for lot in work.lots_in("answered"):
+                yield from self._hand_over(work, lot)
             yield from self._take(work)
             for lot in work.lots_in("spooled", "creating"):
                 if len(work.lots_in("open")) < work.at_once:
                     self._send(work, lot)
-            for lot in work.lots_in("answered"):
-                yield from self._hand_over(work, lot)
             if work.ended and not work.lots and not work.spool:
                 return
             if work.lots_in("open") and not self._poll(work):
@@ -343,6 +342,6 @@ class BatchSampler(Closing):
 
     def _finish(self, work: _Work, lot: _Lot) -> None:
         """Remove a batch that the caller has all of; first what the caller wrote of it goes to the platter."""
-        os.sync()
+        self.store.sync_journals()
         self.store.remove(lot.batch)
         work.lots.remove(lot)

@@ -11,7 +11,8 @@ whether it came through it says so (`Unsure`), and the caller looks for the batc
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,7 +31,7 @@ FIRST_TRIES = 3
 """Tries before one that never answered counts as unreachable."""
 LONGEST_WAIT_S = 60.0
 ENDED = {"completed", "expired", "failed", "cancelled"}
-_PASSING = {408, 409, 425, 429}
+_PASSING = frozenset({408, 409, 425, 429})
 _TOLD_OF = ("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Async")
 """What the package would tell the provider about this machine."""
 
@@ -85,14 +86,17 @@ class Provider:
         self.place = f"{scheme}://{host}"
         self._secrets = [secret for secret in (key, login.partition(":")[2] if at else None) if secret]
         silent = {f"X-Stainless-{name}": openai.Omit() for name in _TOLD_OF}
-        headers: dict[str, Any] = {**silent, "User-Agent": "synthdistill"}
-        for name in ("OpenAI-Organization", "OpenAI-Project") + (() if key or at else ("Authorization",)):
-            headers[name] = openai.Omit()  # the package would take them from the environment
+        theirs = {name: openai.Omit() for name in ("OpenAI-Organization", "OpenAI-Project")}  # it would take them from the environment
+        headers: dict[str, Any] = {**silent, **theirs, "User-Agent": "synthdistill"}
         if at:
-            import base64
-
-            headers["Authorization"] = "Basic " + base64.b64encode(login.encode()).decode()
-        self._client = openai.OpenAI(api_key=key or "none", base_url=self.place, timeout=timeout_s, max_retries=0, default_headers=headers)
+            headers["Authorization"] = f"Basic {b64encode(login.encode()).decode()}"
+        self._client = openai.OpenAI(
+            api_key=key or "none",  # it sends something, and without this the key that OPENAI_API_KEY holds
+            base_url=self.place,
+            timeout=timeout_s,
+            max_retries=0,
+            default_headers=headers,
+        )
         self._now, self._sleep = now, sleep
         self._reached = False
         self._since: float | None = None
@@ -138,7 +142,7 @@ class Provider:
     def cancel(self, batch_id: str) -> None:
         """Ask for a batch to be stopped; one that has ended meanwhile is left as it is."""
         with contextlib.suppress(Refused):
-            self._call("cancel a batch", lambda: self._client.batches.cancel(batch_id))
+            self._call("cancel a batch", lambda: self._client.batches.cancel(batch_id), passing=_PASSING - {409})
 
     def download(self, file_id: str, keep: Callable[[Iterator[bytes]], None]) -> None:
         """Hand the bytes of a file to `keep`, which may be called again from the start where the connection breaks."""
@@ -160,7 +164,7 @@ class Provider:
         """Let go of the connections."""
         self._client.close()
 
-    def _call(self, what: str, ask: Callable[[], Found], *, twice: bool = True) -> Found:
+    def _call(self, what: str, ask: Callable[[], Found], *, twice: bool = True, passing: Set[int] = _PASSING) -> Found:
         import openai
 
         while True:
@@ -174,7 +178,7 @@ class Provider:
                 raw = error.response.content if error.response.is_stream_consumed or error.response.is_closed else error.response.read()
                 said, code = words(raw)
                 trouble, wait = f"HTTP {error.status_code}: {said}", error.response.headers.get("Retry-After")
-                if (error.status_code < 500 and error.status_code not in _PASSING) or code == "insufficient_quota":
+                if (error.status_code < 500 and error.status_code not in passing) or code == "insufficient_quota":
                     raise self._refusal(what, error.status_code, trouble) from error
                 if error.status_code == 429:
                     self._wait(trouble, wait)

@@ -117,6 +117,12 @@ class Store:
                 self.path(batch, name).unlink(missing_ok=True)
         tidy(self.folder.parent)
 
+    def sync_journals(self) -> None:
+        """Put on the platter what the caller has written in its stage's folder, before the copy here is removed."""
+        for path in self.folder.parent.glob("*.part"):
+            with storage(path), path.open("rb") as handle:
+                os.fsync(handle.fileno())
+
     def path(self, batch: Batch, name: str) -> Path:
         """One of the files of a batch."""
         return self.folder / f"{batch.key}.{name}"
