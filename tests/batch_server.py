@@ -175,6 +175,10 @@ class BatchServer:
         fault = self.when(event) if isinstance(event, str) and event != "drop" else event
         if fault == "drop":
             http.transport.close()
+        if fault == "page":
+            return web.Response(text="<!doctype html><p>Hello", content_type="text/html")
+        if fault == "broken":
+            return web.Response(body=b'{"id": "batch_', content_type="application/json")
         if isinstance(fault, int):
             return web.json_response({"error": {"message": f"told to say {fault}"}}, status=fault)
         return web.json_response(body)

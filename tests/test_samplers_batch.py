@@ -249,8 +249,8 @@ def test_a_batch_that_somebody_cancels_gives_what_it_answered_and_ends_the_run(t
     assert len(server.batches) == 1
 
 
-@pytest.mark.parametrize("event", ["uploaded", "created", "validating", "content"])
-@pytest.mark.parametrize("fault", ["drop", 500, 409])
+@pytest.mark.parametrize("event", ["uploaded", "created", "validating"])
+@pytest.mark.parametrize("fault", ["drop", "broken", 500, 409])
 def test_a_call_that_breaks_is_made_again_and_no_batch_is_there_twice(tmp_path, event, fault):
     """A creation that broke may have come through: the server here has created the batch before it says so."""
     left = [fault]
@@ -281,7 +281,7 @@ def test_a_creation_that_never_came_through_is_asked_for_again_once_that_is_cert
 
 
 def test_a_file_that_breaks_off_on_its_way_is_fetched_again(tmp_path):
-    left = ["cut"]
+    left = [500, "drop", "cut"]
     with serve_batches() as server:
         server.when = lambda seen: left.pop() if seen == "content" and left else None
         found = ask(server, tmp_path, rows(500))
@@ -348,6 +348,13 @@ def test_a_server_without_a_batch_api_says_to_ask_live(tmp_path):
     with serve_batches() as server:
         server.url += "/nowhere"
         with pytest.raises(SamplerError, match='kind = "api" asks live'):
+            ask(server, tmp_path, rows(1))
+
+
+def test_a_web_page_in_place_of_a_file_is_a_word_about_the_address(tmp_path):
+    with serve_batches() as server:
+        server.when = lambda event: "page"
+        with pytest.raises(SamplerError, match="base_url end in /v1"):
             ask(server, tmp_path, rows(1))
 
 
@@ -454,13 +461,13 @@ def test_a_stop_around_any_note_loses_no_row_and_pays_for_none_twice(tmp_path, m
             monkeypatch.setattr(Store, "save", broken)
             found, stopped = [], False
             try:
-                for answer in opened(server, folder, max_requests=4, at_once=2).sample(rows(10)):
+                for answer in opened(server, folder, max_requests=4, at_once=2, poll_s=3600.0).sample(rows(10)):
                     found.append(answer)  # noqa: PERF402  what came before a stop counts
             except Killed:
                 stopped = True
             monkeypatch.setattr(Store, "save", save)
             have = {row.id for row in found}
-            found += ask(server, folder, [row for row in rows(10) if row.id not in have], max_requests=4, at_once=2)
+            found += ask(server, folder, [row for row in rows(10) if row.id not in have], max_requests=4, at_once=2, poll_s=3600.0)
 
         assert sorted(row.id for row in found) == sorted(row.id for row in rows(10))
         assert set(server.billed.values()) == {1}

@@ -13,6 +13,7 @@ whether it came through it says so (`Unsure`), and the caller looks for the batc
 import contextlib
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Set
+from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -113,8 +114,10 @@ class Provider:
 
     def find_file(self, name: str, size: int) -> str | None:
         """The id of a file that an earlier start uploaded whole, None where there is none."""
-        files = self._call("list its files", lambda: list(self._client.files.list(purpose="batch", limit=100)))
-        return next((file.id for file in files if file.filename == name and file.bytes == size), None)
+        with contextlib.suppress(Refused):  # a provider that does not list its files is sent the file once more
+            files = self._call("list its files", lambda: list(self._client.files.list(purpose="batch", limit=100)))
+            return next((file.id for file in files if file.filename == name and file.bytes == size), None)
+        return None
 
     def create(self, file_id: str, *, window: str, key: str) -> Seen:
         """Have the rows of a file answered. From here on they cost money.
@@ -170,7 +173,7 @@ class Provider:
         while True:
             try:
                 found = ask()
-            except openai.APIConnectionError as error:
+            except (openai.APIConnectionError, openai.APIResponseValidationError, JSONDecodeError) as error:
                 cause = f": {error.__cause__}" if error.__cause__ else ""
                 trouble, wait = f"{error}{cause}", None
             except openai.APIStatusError as error:
