@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from asking import request
 from batch_server import KEY, serve_batches
-from batch_story import MOMENTS, PRICE, START, journal, killed, model
+from batch_story import MOMENTS, PRICE, journal, killed, model
 from project import command, environment, project, synthdistill, texts
 
 from synthdistill.budget import Amount, Budget, Purse, spent_before
@@ -18,7 +18,7 @@ from synthdistill.runs import Run
 from synthdistill.samplers import identify, open_sampler, settle_open
 from synthdistill.samplers.base import ApiModel, BatchModel, Workload
 from synthdistill.samplers.batch import BatchSampler
-from synthdistill.samplers.batch_state import Store, batches, open_rows
+from synthdistill.samplers.batch_state import Store, batches, clear, open_rows
 
 
 class Killed(BaseException):
@@ -313,6 +313,15 @@ def test_a_wrong_key_is_one_line_that_names_the_setting_and_not_the_key(tmp_path
     assert "***" in str(refusal.value)
 
 
+@pytest.mark.parametrize("ends", [[], ["400"]])
+def test_a_start_that_sent_nothing_leaves_nothing(tmp_path, ends):
+    """So that it binds nobody to its recipe: the mistake may be in there."""
+    with serve_batches(key=None if ends else "another", ends=ends) as server, pytest.raises((MissingError, SamplerError)):
+        ask(server, tmp_path, rows(20), max_requests=5)
+
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_key_is_sent_and_stands_in_no_file(tmp_path):
     seen = []
     with serve_batches(key=KEY) as server:
@@ -586,6 +595,14 @@ def test_open_rows_are_counted_by_batch(tmp_path):
     assert open_rows(tmp_path) == {"batch_0": 5, "batch_1": 2}
 
 
+def test_clearing_a_sealed_stage_leaves_what_is_still_at_the_provider(tmp_path):
+    with serve_batches() as server:
+        interrupted(server, tmp_path, "in_progress")
+        clear(tmp_path)
+        assert open_rows(tmp_path) == {"batch_0": 5}
+        ask(server, tmp_path, rows(5))
+
+
 def test_finishing_live_cancels_what_is_open_and_keeps_what_it_answered(tmp_path):
     told = []
     with serve_batches(ends=["expired"]) as server:
@@ -689,7 +706,3 @@ def test_a_half_finished_batch_is_finished_live_in_the_same_run(tmp_path):
 def test_the_sampler_of_a_batch_needs_a_folder(tmp_path):
     with pytest.raises(SamplerError, match="needs a folder"):
         open_sampler(BatchModel(kind="batch", model="m"), tmp_path, Workload())
-
-
-def test_the_callers_of_these_tests_are_processes_of_their_own():
-    assert START.get_start_method() == "forkserver"

@@ -19,18 +19,16 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from synthdistill.errors import SamplerError
+from synthdistill.errors import SamplerError, SynthdistillError
 from synthdistill.records import Completion, Failure
 from synthdistill.samplers.base import BatchModel, Closing, Request, ResponseFormat, Workload
 from synthdistill.samplers.batch_bill import Bill
 from synthdistill.samplers.batch_lines import Trouble, entry, outcome, read
-from synthdistill.samplers.batch_provider import Provider, Refused, Seen, Unsure
+from synthdistill.samplers.batch_provider import BadKey, Provider, Refused, Seen, Unsure
 from synthdistill.samplers.batch_state import Batch, Row, Spool, State, Store
 
 ROUNDS = 3
 """How often a row is sent before it counts as failed, for a passing reason."""
-SETTLE_S = 60.0
-"""After this a batch that was asked for is among the provider's batches, or was never created."""
 FIRST_PAUSE_S = 1.0
 CROWDED = "token_limit_exceeded"
 """What a provider says whose queue has no room for another batch until one has ended."""
@@ -67,8 +65,8 @@ class _Work:
         self.ended = request is None
         return request
 
-    def is_known(self, request: Request) -> bool:
-        """Whether a batch holds the row already; if so it is wanted from there, from the newest one."""
+    def joins(self, request: Request) -> bool:
+        """Want a row from the newest batch that holds it already; whether one does."""
         lot = next((lot for lot in reversed(self.lots) if request.id in lot.ids), None)
         if lot is not None:
             lot.wanted[request.id] = request.response
@@ -141,7 +139,7 @@ class BatchSampler(Closing):
             self._note(f"{lot.batch.rows} rows are in {lot.batch.name} at {lot.batch.place}: cancelling it, what it has answered is kept")
             self.provider.cancel(str(lot.batch.batch_id))
         while (request := work.next()) is not None:
-            work.is_known(request)
+            work.joins(request)
         while work.lots_in("open"):
             if not self._poll(work):
                 self._pause()
@@ -175,7 +173,7 @@ class BatchSampler(Closing):
     def _take(self, work: _Work) -> Iterator[Failure]:
         """Put requests into batches while there is room for another one, and money for the row."""
         while work.has_room() and (request := work.next()) is not None:
-            if work.is_known(request):
+            if work.joins(request):
                 continue
             row, line = entry(request, self.model)
             if len(line) > self.limits.max_bytes:
@@ -208,7 +206,11 @@ class BatchSampler(Closing):
         path = self.store.path(lot.batch, "input.jsonl")
         if lot.batch.file_id is None or lot.batch.place != self.provider.place:
             there = None if lot.ours else self.provider.find_file(lot.batch.filename, path.stat().st_size)
-            file_id = there or self.provider.upload(path, lot.batch.filename)
+            try:
+                file_id = there or self.provider.upload(path, lot.batch.filename)
+            except SynthdistillError:
+                self._drop(work, *work.lots_in("spooled"))  # nothing was sent, so that this start binds nobody to its recipe
+                raise
             lot.batch = self.store.save(lot.batch, file_id=file_id, place=self.provider.place)
         found = self._find(lot.batch) if lot.batch.state == "creating" else None
         while found is None:
@@ -217,29 +219,25 @@ class BatchSampler(Closing):
                 found = self.provider.create(str(lot.batch.file_id), window=self.limits.window, key=lot.batch.key)
             except Unsure:
                 found = self._find(lot.batch)
-            except Refused:
-                self._drop(work, lot)
+            except (Refused, BadKey):
+                self._drop(work, lot, *work.lots_in("spooled"))
                 raise
         self._opened(lot, found)
         self._note(f"{found.id}: {lot.batch.rows} rows sent")
 
     def _find(self, batch: Batch) -> Seen | None:
-        """The provider's batch of an input file, once nobody can be in doubt whether there is one."""
-        while True:
-            found = self.provider.find(str(batch.file_id))
-            if found or not 0 <= self._now() - batch.noted < SETTLE_S:
-                return found
-            self._sleep(SETTLE_S / 6)
+        return self.provider.find(str(batch.file_id), batch.noted)
 
     def _opened(self, lot: _Lot, found: Seen) -> None:
         lot.batch = self.store.save(lot.batch, state="open", batch_id=found.id, sent=lot.batch.noted, noted=self._now())
         self._pause_s = FIRST_PAUSE_S
 
-    def _drop(self, work: _Work, lot: _Lot) -> None:
-        """Be done with a batch that was never created."""
-        self.bill.at_nothing(lot.batch)
-        self.store.remove(lot.batch)
-        work.lots.remove(lot)
+    def _drop(self, work: _Work, *lots: _Lot) -> None:
+        """Be done with batches that were never created."""
+        for lot in lots:
+            self.bill.at_nothing(lot.batch)
+            self.store.remove(lot.batch)
+            work.lots.remove(lot)
 
     # While it is at the provider
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 GONE_S = 3600.0
 """How long a provider that answered before may be out of reach, busy or broken without a break."""
+SETTLE_S = 60.0
+"""After this a batch that was asked for is among the provider's batches, or was never created."""
 FIRST_TRIES = 3
 """Tries before one that never answered counts as unreachable."""
 LONGEST_WAIT_S = 60.0
@@ -41,6 +43,10 @@ Found = TypeVar("Found")
 
 class Unsure(Exception):
     """Nobody knows whether a batch was created."""
+
+
+class BadKey(MissingError):
+    """The provider does not take the key: nothing was done."""
 
 
 class Refused(SamplerError):
@@ -129,10 +135,14 @@ class Provider:
         sent: Any = {"endpoint": ENDPOINT, "completion_window": window, "input_file_id": file_id, "metadata": {"synthdistill": key}}
         return self._seen(self._call("create a batch", lambda: self._client.batches.create(**sent), twice=False))
 
-    def find(self, file_id: str) -> Seen | None:
-        """The batch that was made of a file, None where there is none."""
-        batches = self._call("list its batches", lambda: list(self._client.batches.list(limit=100)))
-        return next((self._seen(batch) for batch in batches if batch.input_file_id == file_id), None)
+    def find(self, file_id: str, since: float) -> Seen | None:
+        """The batch that was asked for at a time, by its input file; None where there is none and nobody can be in doubt about that."""
+        while True:
+            batches = self._call("list its batches", lambda: list(self._client.batches.list(limit=100)))
+            found = next((self._seen(batch) for batch in batches if batch.input_file_id == file_id), None)
+            if found or not 0 <= self._now() - since < SETTLE_S:
+                return found
+            self._sleep(SETTLE_S / 6)
 
     def look(self, batch_id: str) -> Seen:
         """How far a batch is.
@@ -207,12 +217,10 @@ class Provider:
         wanted = float(retry_after) if retry_after and retry_after.replace(".", "", 1).isdigit() else 0.0
         self._sleep(min(max(wanted, min(LONGEST_WAIT_S, 2.0 ** (self._tries - 1))), GONE_S))
 
-    def _refusal(self, what: str, status: int, trouble: str) -> MissingError | SamplerError:
+    def _refusal(self, what: str, status: int, trouble: str) -> BadKey | Refused:
         trouble = self._clean(trouble)
         if status in (401, 403):
-            return MissingError(
-                f"{self.place} refuses the key: {trouble}", "Set the variable that [teacher] api_key_env names to a valid key"
-            )
+            return BadKey(f"{self.place} refuses the key: {trouble}", "Set the variable that [teacher] api_key_env names to a valid key")
         hint = 'Is there a batch API (/v1/files, /v1/batches)? kind = "api" asks live' if status in (404, 405) else "Mend [teacher]"
         return Refused(f"{self.place} refuses to {what}: {trouble}", hint)
 
