@@ -7,7 +7,9 @@
             purse.settle(worst, purse.amount(completion.usage))
 
 The ledger has a line for each block that a process set aside and one for what it had spent when it ended. A process that was killed has
-no such last line: all that it had set aside counts as spent. Dollars are counted in whole picodollars, so that no sum is rounded.
+no such last line: all that it had set aside counts as spent. Work that outlives the process, as a batch at a provider, is booked under a
+name of its own: at its worst case before it is sent, at what it cost when it has ended, however many processes came and went between.
+Dollars are counted in whole picodollars, so that no sum is rounded.
 """
 
 import os
@@ -70,12 +72,13 @@ class Amount:
 
 
 class _Line(msgspec.Struct, omit_defaults=True):
-    """One line of the ledger: what a process has set aside so far, or, where `ended`, what it has spent."""
+    """One line of the ledger: what a process has set aside so far, or, where `ended`, has spent; or what is `booked` under a name."""
 
     process: str
     pico: int
     tokens: int
     ended: bool = False
+    booked: bool = False
 
 
 class Purse:
@@ -91,8 +94,9 @@ class Purse:
         self.budget = budget
         self.limit = _limit(budget)
         self._rates = _pico(price)
+        self._booked = {line.process: Amount(line.pico, line.tokens) for line in _newest(path) if line.booked} if path else {}
         self.earlier = spent_before(path) if path else Amount()
-        """What earlier starts have spent, or had set aside when they were killed."""
+        """What earlier starts have spent, or had set aside when they were killed; and all that is booked."""
         self.spent = Amount()
         """What this start has spent: answers at what they cost, lost requests at their worst case."""
         self.held = Amount()
@@ -119,14 +123,20 @@ class Purse:
         rates = self._rates
         return Amount(input_tokens * max(rates.input, rates.cached) + output_tokens * rates.output, input_tokens + output_tokens)
 
+    def allows(self, worst: Amount, beside: Amount | None = None) -> bool:
+        """Whether the budget has room for an amount, `beside` another one that is not set aside yet."""
+        needed = self.earlier + self.spent + self.held + worst
+        fits = (needed + beside if beside else needed).fits(self.limit)
+        if not fits:
+            self.refused = worst
+        return fits
+
     def reserve(self, worst: Amount) -> bool:
         """Set an amount aside, durably. False where the budget does not allow for it; settling what is in flight may make room."""
-        needed = self.spent + self.held + worst
-        if not (self.earlier + needed).fits(self.limit):
-            self.refused = worst
+        if not self.allows(worst):
             return False
         self.held += worst
-        self._set_aside(needed)
+        self._set_aside(self.spent + self.held)
         return True
 
     def settle(self, reserved: Amount, spent: Amount) -> None:
@@ -139,6 +149,19 @@ class Purse:
         """What was counted for something turned out to be more, or less, than it can have cost."""
         self.spent += spent - counted
         self._set_aside(self.spent + self.held)
+
+    def booked(self, name: str) -> Amount:
+        """What is booked under a name, nothing where nothing is."""
+        return self._booked.get(name, Amount())
+
+    def book(self, name: str, amount: Amount) -> None:
+        """Let a piece of work that outlives this process count with an amount, durably, in place of what was booked under its name."""
+        before = self._booked.get(name)
+        if before == amount or (before is None and amount == Amount()):
+            return
+        self._write(_Line(name, amount.pico, amount.tokens, booked=True))
+        self._booked[name] = amount
+        self.earlier += amount - (before or Amount())
 
     @property
     def counts(self) -> bool:
@@ -189,12 +212,18 @@ class Purse:
 
 def spent_before(path: Path) -> Amount:
     """What a ledger says that all starts together have spent, or had set aside when they were killed; nothing where there is none."""
-    last: dict[str, _Line] = {}
+    lines = _newest(path)
+    return Amount(sum(line.pico for line in lines), sum(line.tokens for line in lines))
+
+
+def _newest(path: Path) -> list[_Line]:
+    """The newest line of each process and name."""
+    newest: dict[str, _Line] = {}
     lines = path.read_bytes().split(b"\n") if path.exists() else []
     for line in lines[:-1]:  # the last ends without a line break: empty, or torn before it could count
         found = msgspec.json.decode(line, type=_Line)
-        last[found.process] = found
-    return Amount(sum(line.pico for line in last.values()), sum(line.tokens for line in last.values()))
+        newest[found.process] = found
+    return list(newest.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ DOORS = {
     "aiohttp": ("samplers/exchange",),
     "datasets": ("training/", "hub"),
     "jsonschema_rs": ("quality/verify",),
-    "openai": (),
+    "openai": ("samplers/batch_provider",),
     "peft": ("training/",),
     "py3langid": ("quality/rules",),
     "pyarrow": ("sources",),

@@ -12,7 +12,7 @@ from synthdistill.manifest import sealed
 from synthdistill.records import Completion, Failure, Prompt
 from synthdistill.runs import Run
 from synthdistill.samplers import identify, open_sampler
-from synthdistill.samplers.base import Model, Request, Sampler, TransformersModel, Workload
+from synthdistill.samplers.base import BatchModel, Model, Request, Sampler, TransformersModel, Workload
 from synthdistill.samplers.transformers import TransformersSampler
 from synthdistill.stages.form import PLAIN, Form
 
@@ -35,7 +35,8 @@ def ask(place: Run, text: str, *, teacher: bool = False) -> dict[str, dict[str, 
     ]
     if teacher:
         terms.refuse_unaccepted(read.teacher, place)
-        asked.append(("teacher", read.teacher, prompts.of_text(read.prompts, place.base, text)))
+        live = read.teacher.live() if isinstance(read.teacher, BatchModel) else read.teacher  # nobody waits a day for one message
+        asked.append(("teacher", live, prompts.of_text(read.prompts, place.base, text)))
     found = {}
     for who, model, prompt in asked:
         form = read.generate.form(place.base) if who == "teacher" else PLAIN

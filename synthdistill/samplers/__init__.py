@@ -5,17 +5,20 @@ with open_sampler(config.teacher, base, Workload()) as sampler: ...
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from synthdistill.errors import MissingError, RecipeError
 from synthdistill.manifest import file_hash, folder_hash
+from synthdistill.records import Completion
 from synthdistill.samplers.base import (
     ApiModel,
+    BatchModel,
     BuiltinModel,
     Identity,
     Model,
+    Request,
     Sampler,
     ScriptedModel,
     TransformersModel,
@@ -34,7 +37,7 @@ def identify(model: Model, base: Path) -> Identity:
         RecipeError: a path that is no model folder or no file.
     """
     match model:
-        case ApiModel():
+        case ApiModel() | BatchModel():
             return Identity(model.model, model.revision, extra=model.extra)
         case BuiltinModel():
             return Identity("builtin/triage-teacher", folder_hash(BUILTIN_TEACHER), BUILTIN_TEACHER)
@@ -61,6 +64,10 @@ def open_sampler(model: Model, base: Path, workload: Workload) -> Sampler:
             from synthdistill.samplers.api import ApiSampler
 
             return ApiSampler(model.base_url, model.model, api_key(model), workload, model.rpm, model.tpm, model.extra)
+        case BatchModel():
+            from synthdistill.samplers.batch import BatchSampler
+
+            return BatchSampler(model, api_key(model), workload)
         case ScriptedModel():
             from synthdistill.samplers.scripted import ScriptedSampler
 
@@ -105,6 +112,25 @@ def _variant(model: VllmModel, base: Path) -> Iterator[str]:
         yield f"dtype {model.dtype}"
 
 
+def settle_open(model: Model, workload: Workload, requests: Iterable[Request]) -> Iterator[Completion]:
+    """Before a model is asked live: cancel the batches of an earlier start, wait until they are, and give what they have answered of the
+    requests. The others are in no batch any more, so that nothing is paid for twice. Without a batch nothing is done or taken.
+
+    Raises:
+        SamplerError, MissingError: the provider cannot be asked, or is not the one that has them.
+    """
+    from synthdistill.samplers import batch_state
+
+    if not isinstance(model, ApiModel) or workload.folder is None or not batch_state.batches(workload.folder):
+        return
+    from synthdistill.samplers.batch import BatchSampler
+
+    urls = [model.base_url] if isinstance(model.base_url, str) else model.base_url
+    there = BatchModel(kind="batch", model=model.model, base_url=urls[0], price=model.price)
+    with BatchSampler(there, api_key(model), workload) as sampler:
+        yield from sampler.settle(requests)
+
+
 def model_folder(model: str, base: Path) -> Path | None:
     """The local folder that a model name means, None for a hub id. `builtin` is the base student of the package.
 
@@ -140,7 +166,7 @@ def adapter_folder(lora: str, base: Path) -> Path | None:
     return None
 
 
-def api_key(model: ApiModel) -> str | None:
+def api_key(model: ApiModel | BatchModel) -> str | None:
     """The key from the environment variable that the table names, None where it names none.
 
     Raises:

@@ -53,19 +53,12 @@ class _Model(Settings):
     price: Price | None = how(None)
 
 
-class ApiModel(_Model):
-    """Any OpenAI-compatible server."""
+class _Served(_Model):
+    """A model behind an address."""
 
-    kind: Literal["api"]
     model: str = Field(min_length=1)
-    base_url: str | Annotated[list[str], Field(min_length=1)] = how("http://localhost:8000/v1")
-    """Several addresses of the same model share the load; one that is dead is left out and tried again later."""
     api_key_env: str | None = how(None, min_length=1)
     revision: str | None = None
-    rpm: float | None = how(None, gt=0)
-    """Requests a minute that each address may be asked at most; what its headers allow is obeyed without."""
-    tpm: float | None = how(None, gt=0)
-    """Tokens a minute, in and out."""
     extra: dict[str, Any] | None = None
     """Fields that go into each chat body as they are, as `reasoning_effort`."""
 
@@ -76,6 +69,50 @@ class ApiModel(_Model):
             if name in OURS:
                 raise ValueError(f"{name} is set by {OURS[name]}; leave it out")
         return extra
+
+
+class ApiModel(_Served):
+    """Any OpenAI-compatible server."""
+
+    kind: Literal["api"]
+    base_url: str | Annotated[list[str], Field(min_length=1)] = how("http://localhost:8000/v1")
+    """Several addresses of the same model share the load; one that is dead is left out and tried again later."""
+    rpm: float | None = how(None, gt=0)
+    """Requests a minute that each address may be asked at most; what its headers allow is obeyed without."""
+    tpm: float | None = how(None, gt=0)
+    """Tokens a minute, in and out."""
+
+
+class BatchLimits(Settings):
+    """What a provider's batch API takes, and how often it is asked how far it is."""
+
+    max_requests: int = how(50_000, ge=1)
+    """Rows of one batch."""
+    max_bytes: int = how(200_000_000, ge=1_000)
+    """Bytes of one batch's input file."""
+    window: str = how("24h", pattern=r"^[1-9][0-9]*[hd]$")
+    """Within which the provider promises to be done; then the batch expires."""
+    poll_s: float = how(60.0, gt=0, le=3600)
+    """The longest wait between two looks at the open batches."""
+    at_once: int = how(4, ge=1)
+    """Batches that are open at the same time."""
+
+
+class BatchModel(_Served):
+    """The batch API of a provider (/v1/files and /v1/batches): about half the price, an answer within hours."""
+
+    kind: Literal["batch"]
+    base_url: str = how("http://localhost:8000/v1")
+    batch: BatchLimits = how(BatchLimits())
+
+    def what(self) -> dict[str, Any]:
+        """As of the same model asked live: the answers are the same ones, and what a batch left may be asked live."""
+        return super().what() | {"kind": "api"}
+
+    def live(self) -> ApiModel:
+        """The same model, asked row by row."""
+        same = {name: getattr(self, name) for name in (*_Served.model_fields, "base_url")}
+        return ApiModel(kind="api", **same)
 
 
 class TransformersModel(_Model):
@@ -141,7 +178,7 @@ class ScriptedModel(_Model):
     """A JSONL file: the first line whose `match` occurs in the last message answers; a line without `match` always does."""
 
 
-Model = Annotated[ApiModel | TransformersModel | VllmModel | BuiltinModel | ScriptedModel, Field(discriminator="kind")]
+Model = Annotated[ApiModel | BatchModel | TransformersModel | VllmModel | BuiltinModel | ScriptedModel, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, slots=True)

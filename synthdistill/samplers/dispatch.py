@@ -158,6 +158,10 @@ class Dispatch:
     def _sendable(self) -> _Step | None:
         while not self.over:
             now = time.monotonic()
+            if self.pending and not self.pending.tries and self.again and self.again[0][0] <= now:  # who has waited longer goes first
+                first = heapq.heappop(self.again)[2]
+                self._ask_again(self.pending, now)
+                self.pending = first
             ask = self.pending = self.pending or self._next(now)
             if ask is None:
                 if self.again:

@@ -131,6 +131,13 @@ class Answers:
         self.count += key not in self.ids
         self.ids.add(key)
 
+    def keep(self, completions: Iterable[Completion], read: Callable[[Completion], Completion]) -> None:
+        """Keep answers that were asked for, and paid, in a way of their own."""
+        with shards.Journal(self.folder, ASKED) as journal:
+            for completion in completions:
+                journal.append(read(completion))
+                self.know(completion.id)
+
     def ask(
         self,
         sampler: Sampler,

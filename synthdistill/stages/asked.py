@@ -7,7 +7,7 @@ outputs += student.seal(folder, shards=16)    # answers-student-*.jsonl
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Self
@@ -17,7 +17,7 @@ from synthdistill.errors import SynthdistillError
 from synthdistill.progress import Progress
 from synthdistill.records import Completion, Failure, Prompt
 from synthdistill.runs import Run
-from synthdistill.samplers import identify, open_sampler
+from synthdistill.samplers import identify, open_sampler, settle_open
 from synthdistill.samplers.base import Identity, Model, Request, Sampling, Workload
 from synthdistill.stages.form import PLAIN, Form
 
@@ -83,12 +83,17 @@ class Asked:
         total, missing = len(self.requests), self.missing()
         if not missing:
             return
+        workload = replace(workload, folder=folder)
         with (
             open_sampler(self.model, place.base, workload) as sampler,
             shards.Journal(folder, f"answers-{self.name}") as completions,
             shards.Journal(folder, "failures") as failures,
             progress.task(f"eval {self.name}", total=total, done=total - len(missing)) as advance,
         ):
+            for completion in settle_open(self.model, workload, missing):
+                completions.append(completion)
+                advance(1)
+                self.answers[completion.id] = completion
             for _ in range(2):
                 for said in sampler.sample(self.missing()):
                     answer = self.form.read(said) if isinstance(said, Completion) else said

@@ -48,7 +48,17 @@ from synthdistill.prompt_template import template_path
 from synthdistill.records import Completion, Failure, Prompt, encode
 from synthdistill.runs import Run
 from synthdistill.samplers import identify
-from synthdistill.samplers.base import ApiModel, Identity, Model, Sampling, ScriptedModel, TransformersModel, VllmModel, Workload
+from synthdistill.samplers.base import (
+    ApiModel,
+    BatchModel,
+    Identity,
+    Model,
+    Sampling,
+    ScriptedModel,
+    TransformersModel,
+    VllmModel,
+    Workload,
+)
 from synthdistill.settings import Settings, how
 from synthdistill.stages import timing
 from synthdistill.stages.asked import Answers, Asked
@@ -302,7 +312,7 @@ def _measured(
 ) -> speed.Measured:
     """Teacher and student by turns where both are here, through vLLM if the teacher is, else through transformers."""
     sizes = timing.Sizes(config.prompts, config.rounds, config.single)
-    if isinstance(teacher, ApiModel | ScriptedModel):
+    if isinstance(teacher, ApiModel | BatchModel | ScriptedModel):
         found = timing.measure({"student": (student.model, student.requests)}, sizes, place=place, workload=workload, progress=progress)
         timing.add_server(found, held_out.teacher.values())
         return found

@@ -29,8 +29,8 @@ from synthdistill.progress import Progress
 from synthdistill.prompts import Loaded
 from synthdistill.records import Completion, Failure
 from synthdistill.runs import Run
-from synthdistill.samplers import identify, open_sampler
-from synthdistill.samplers.base import ApiModel, Identity, Model, Request, Sampler, Sampling, Workload
+from synthdistill.samplers import batch_state, identify, open_sampler, settle_open
+from synthdistill.samplers.base import ApiModel, BatchModel, Identity, Model, Request, Sampler, Sampling, Workload
 from synthdistill.samplers.late import Late
 from synthdistill.samplers.metered import Metered
 from synthdistill.samplers.response import Response
@@ -138,6 +138,7 @@ def run(
         wanted = Wanted(loaded, identity, config.sampling, config.samples, held_out, form)
         answers.forget_strangers(wanted.requests())
         answers.take_over(wanted.requests(), place, progress.note, form.checked)
+        answers.keep(settle_open(teacher, _work(workload, purse, folder), answers.missing(wanted.requests())), form.read)
         spend = Spend(purse, wanted.count, answers.count)
         if not seal and any(answers.missing(wanted.requests())):
             most = max(STORM, int(config.max_failed * wanted.count))
@@ -221,7 +222,7 @@ def plan(
 
 def _purse(folder: Path, teacher: Model, config: Config) -> Purse:
     """What may be spent. A ledger is kept where there is a bill or a budget."""
-    kept = isinstance(teacher, ApiModel) or config.budget is not None
+    kept = isinstance(teacher, ApiModel | BatchModel) or config.budget is not None
     return Purse(folder / LEDGER if kept else None, teacher.price, config.budget)
 
 
@@ -235,9 +236,13 @@ def _refuse_budget_without_price(config: Config, teacher: Model) -> None:
 
 def _sampler(teacher: Model, place: Run, workload: Workload, purse: Purse) -> Sampler:
     """The teacher, opened when it is first asked. One that is paid for each attempt asks the purse itself."""
-    work = replace(workload, purse=purse, folder=place.stage(STAGE))
+    work = _work(workload, purse, place.stage(STAGE))
     late = Late(lambda: open_sampler(teacher, place.base, work))
-    return late if isinstance(teacher, ApiModel) else Metered(late, purse)
+    return late if isinstance(teacher, ApiModel | BatchModel) else Metered(late, purse)
+
+
+def _work(workload: Workload, purse: Purse, folder: Path) -> Workload:
+    return replace(workload, purse=purse, folder=folder)
 
 
 def _grown(
@@ -330,6 +335,7 @@ def _clear(folder: Path) -> None:
     for stem in (*STEMS, *synthesis_teacher.STEMS):
         for path in shards.journals(folder, stem):
             path.unlink()
+    batch_state.clear(folder)
 
 
 def _counts(wanted: Wanted, answers: Answers, sealed: Sealed, grown: Grown) -> Counts:
