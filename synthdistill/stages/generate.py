@@ -14,6 +14,7 @@ shard at a time is in memory: a job of ten million rows takes no more than one o
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ from synthdistill.synthesis.growth import Grown
 LEDGER = "spend.jsonl"
 ORDER: tuple[Split, ...] = ("held_out", "validation", "train")
 """Without answers to held-out prompts there is nothing to judge a student on, so that a budget goes to them first."""
+SEEN = 10_000
+"""Answers on disk that a plan looks at: enough for an interval of a few percent."""
 
 
 class Config(Settings):
@@ -161,9 +164,9 @@ def run(
     if not seal:
         _refuse_holes(config, wanted, answers, spend, place)
 
-    sealed = answers.seal(loaded, wanted.samples, opening.shards, twins(place))
-    if seal and not sealed.written:
+    elif not answers.count:
         raise RecipeError("there is no answer to seal", f"Ask for some: {place.command(STAGE)}")
+    sealed = answers.seal(loaded, wanted.samples, opening.shards, twins(place))
     manifest = opening.seal(
         outputs=[
             *loaded.outputs,
@@ -204,10 +207,11 @@ def plan(
         SynthdistillError: any of its kinds, as `run`.
     """
     synthesis.refuse_unfit(prompts, place.base)
+    _refuse_budget_without_price(config, teacher)
     folder = place.stage(STAGE)
     identity = identify(teacher, place.base)
     answers = Answers.recall(folder)
-    loaded = _loaded(prompts, teacher, identity, place, limit, lambda completion: answers.know(completion.id))
+    loaded = _loaded(prompts, teacher, identity, place, limit, lambda completion: answers.know(completion.id), count=count_shards)
     wanted = Wanted(loaded, identity, config, held_out)
     answers.forget_strangers(wanted.requests())
     if probe:
@@ -218,17 +222,19 @@ def plan(
         with _purse(folder, teacher, config) as purse, _sampler(teacher, place, workload, purse) as sampler:
             few = list(_first_prompts(answers.missing(wanted.requests(("train",))), probe))
             _ask(answers, lambda: iter(few), Spend(purse, wanted.count, answers.count), sampler, progress, STORM)
-    known = {bytes.fromhex(row.id) for row in earlier(place, lambda line: None)}
-    missing = [request for request in answers.missing(wanted.requests()) if bytes.fromhex(request.id) not in known]
-    seen = list(shards.replay(folder, ASKED, Completion)) if folder.is_dir() else []
+        answers = Answers.recall(folder)
+    for row in earlier(place, lambda line: None):
+        answers.know(row.id)
+    missing = sum(1 for _ in answers.missing(wanted.requests()))
+    seen = list(islice(shards.replay(folder, ASKED, Completion), SEEN)) if folder.is_dir() else []
     return {
         "prompts": {split: loaded.counts[split] for split in ORDER},
         **({"to_synthesize": prompts.synthesize.count} if prompts.synthesize else {}),
         "dropped": dict(Counter(row.reason for row in loaded.dropped)),
         "requests": wanted.count,
-        "answered": wanted.count - len(missing),
-        "to_ask": len(missing),
-        **forecast(missing, teacher, place.base, workload, seen),
+        "answered": wanted.count - missing,
+        "to_ask": missing,
+        **forecast(answers.missing(wanted.requests()), teacher, place.base, workload, seen),
     }
 
 
@@ -327,7 +333,8 @@ def _ask(
     most_failures: int,
 ) -> None:
     """Ask, and once more for what failed for a passing reason."""
-    with progress.task(STAGE, total=spend.total, done=answers.count, told=lambda: spend.line(answers.count)) as advance:
+    gone_through = answers.count + len(answers.failures)
+    with progress.task(STAGE, total=spend.total, done=gone_through, told=lambda: spend.line(answers.count)) as advance:
         answers.ask(sampler, requests(), advance, most_failures, _checked)
         if spend.purse.refused is None and any(failure.retryable for failure in answers.failures.values()):
             answers.ask(sampler, answers.failed(requests()), advance, most_failures, _checked)
