@@ -159,5 +159,5 @@ def _estimate(item: Mapping[str, Any]) -> str:
     """A figure with its interval, and where it comes from: `1,598 (1,065 to 3,195), by bytes`."""
     low, middle, high = (None if item[end] is None else f"{item[end]:,}" for end in ("low", "estimate", "high"))
     found = middle if middle == low == high else f"{low} to {high}" if middle is None else f"{middle} ({low} to {high})"
-    most = [f"at most {item['at_most']:,}"] if "at_most" in item else []
+    most = [f"at most {item['at_most']:,}"] if item.get("at_most", item["high"]) != item["high"] else []
     return ", ".join([str(found), *most, *([f"by {item['by']}"] if "by" in item else [])])
