@@ -78,7 +78,7 @@ def forecast(missing: Iterable[Request], teacher: Model, base: Path, workload: W
 
 
 def mean(values: Sequence[float]) -> Range:
-    """The mean of at least two values with its 95% interval by Student's t, whose quantile is Abramowitz and Stegun's 26.7.5 from where that is close."""
+    """The mean of at least two values with its 95% interval by Student's t, by Abramowitz and Stegun's 26.7.5 where that is close."""
     center, degrees = fmean(values), len(values) - 1
     z = NormalDist().inv_cdf(0.975)
     t = FEW_T.get(degrees, z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2))

@@ -180,7 +180,7 @@ def run(
         terms=terms.used(teacher, place),
         usage=(usage := {kind: getattr(sealed, kind) + getattr(grown.usage, kind) for kind in ("input", "output", "cached_input")}),
         cost_usd=cost.bill(usage, teacher.price.model_dump() if teacher.price else None),
-        results={"spend": spend.figures(answers.count)},
+        results={"spend": spend.figures(sealed.written, sealed.written - sealed.taken - sealed.logged)},
     )
     _clear(folder)
     return manifest
