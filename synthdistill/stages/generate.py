@@ -180,7 +180,7 @@ def run(
         terms=terms.used(teacher, place),
         usage=(usage := {kind: getattr(sealed, kind) + getattr(grown.usage, kind) for kind in ("input", "output", "cached_input")}),
         cost_usd=cost.bill(usage, teacher.price.model_dump() if teacher.price else None),
-        results={"spend": spend.figures(sealed.written, sealed.written - sealed.taken - sealed.logged)},
+        results={"spend": spend.figures(answers.count, sealed.written - sealed.taken - sealed.logged)},
     )
     _clear(folder)
     return manifest
@@ -253,7 +253,8 @@ def _loaded(
 
     def logged_answers(prompt: Prompt, found: list[logs.LoggedAnswer]) -> None:
         for completion in logs.completions_of(found, prompt, identity.id, identity.revision):
-            keep(completion)
+            if completion.index < logged.count(prompt, 1):  # a held-out prompt has one answer, however many were logged
+                keep(completion)
 
     loaded = prompts_room.load(
         prompts,
