@@ -112,6 +112,15 @@ def test_a_raised_budget_goes_on_and_asks_nothing_twice(tmp_path, server):
     assert (len(server.asked), server.asked.total(), len(sealed(recipe))) == (100, 100, 100)
 
 
+def test_a_budget_that_is_only_just_enough_is_enough(tmp_path, server):
+    """100 answers take 1,500 tokens. Near the end not all that might be in flight fits, and waits until it does."""
+    recipe = paid(tmp_path, server, {"tokens": 1560}, price=None)
+    done = synthdistill("generate", recipe)
+
+    assert done.returncode == 0, done.stderr
+    assert (len(sealed(recipe)), manifest(recipe)["results"]["spend"]["tokens"]) == (100, 1500)
+
+
 def test_held_out_prompts_are_asked_first(tmp_path, server):
     recipe = stopped(tmp_path, server, usd=0.0007)
 
