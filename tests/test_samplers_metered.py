@@ -1,5 +1,7 @@
 """A sampler that does not know of a budget, under one; and one that is opened when it is first asked."""
 
+from itertools import islice
+
 from asking import request
 
 from synthdistill.budget import Budget, Purse, spent_before
@@ -19,7 +21,7 @@ class Eager(Closing):
 
     def sample(self, requests):
         waiting = iter(requests)
-        while group := [each for each, _ in zip(waiting, range(self.batch), strict=False)]:
+        while group := list(islice(waiting, self.batch)):
             self.asked += group
             for each in group:
                 if each in self.fails:
