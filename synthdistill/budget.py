@@ -21,7 +21,7 @@ from typing import Self
 import msgspec
 from pydantic import Field
 
-from synthdistill.errors import storage
+from synthdistill.errors import StorageError, storage
 from synthdistill.records import Usage
 from synthdistill.settings import Settings, how
 
@@ -102,7 +102,7 @@ class Purse:
         self.held = Amount()
         """The worst case of what is in flight."""
         self.refused: Amount | None = None
-        """The last amount that did not fit."""
+        """The amount that did not fit, None where the last one did."""
         self._aside = Amount()
         self._process = f"{time.time_ns()}-{os.getpid()}"
         self._handle = -1
@@ -135,14 +135,15 @@ class Purse:
         """Set an amount aside, durably. False where the budget does not allow for it; settling what is in flight may make room."""
         if not self.allows(worst):
             return False
+        self.refused = None
         self.held += worst
         self._set_aside(self.spent + self.held)
         return True
 
     def settle(self, reserved: Amount, spent: Amount) -> None:
         """Replace what was set aside for a request by what it cost; nothing for one that the server refused."""
+        self.spent += spent  # first: a signal between the two must not make it less than it is
         self.held -= reserved
-        self.spent += spent
         self._set_aside(self.spent + self.held)
 
     def correct(self, counted: Amount, spent: Amount) -> None:
@@ -206,12 +207,19 @@ class Purse:
             if self._handle < 0:
                 _drop_torn(self.path)
                 self._handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            os.write(self._handle, msgspec.json.encode(line) + b"\n")
+            data = msgspec.json.encode(line) + b"\n"
+            if (written := os.write(self._handle, data)) != len(data):
+                os.ftruncate(self._handle, os.fstat(self._handle).st_size - written)
+                raise StorageError(f"cannot write {self.path}: the disk is full", "Free some space; the same command goes on from there")
             os.fdatasync(self._handle)
 
 
 def spent_before(path: Path) -> Amount:
-    """What a ledger says that all starts together have spent, or had set aside when they were killed; nothing where there is none."""
+    """What a ledger says that all starts together have spent, or had set aside when they were killed; nothing where there is none.
+
+    Raises:
+        StorageError: a whole line cannot be read: what was spent is not known, so that nothing more may be.
+    """
     lines = _newest(path)
     return Amount(sum(line.pico for line in lines), sum(line.tokens for line in lines))
 
@@ -220,8 +228,13 @@ def _newest(path: Path) -> list[_Line]:
     """The newest line of each process and name."""
     newest: dict[str, _Line] = {}
     lines = path.read_bytes().split(b"\n") if path.exists() else []
-    for line in lines[:-1]:  # the last ends without a line break: empty, or torn before it could count
-        found = msgspec.json.decode(line, type=_Line)
+    for number, line in enumerate(lines[:-1], 1):  # the last ends without a line break: empty, or torn before it could count
+        try:
+            found = msgspec.json.decode(line, type=_Line)
+        except msgspec.DecodeError as error:
+            raise StorageError(
+                f"{path} line {number} is no line of a ledger: {error}", "Restore it, or start again with --run NEW"
+            ) from error
         newest[found.process] = found
     return list(newest.values())
 

@@ -145,9 +145,19 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 def tree(value: Mapping[str, Any], indent: int = 0) -> None:
     """Nested settings or figures, a key a line."""
     for key, item in value.items():
-        if isinstance(item, Mapping) and item:
+        if isinstance(item, Mapping) and "estimate" in item:
+            say(f"{'  ' * indent}{key}: {_estimate(item)}")
+        elif isinstance(item, Mapping) and item:
             say(f"{'  ' * indent}{key}")
             tree(item, indent + 1)
         else:
             shown = ", ".join(map(str, item)) if isinstance(item, list) else item
             say(f"{'  ' * indent}{key}: {'-' if shown is None else shown}")
+
+
+def _estimate(item: Mapping[str, Any]) -> str:
+    """A figure with its interval, and where it comes from: `1,598 (1,065 to 3,195), by bytes`."""
+    low, middle, high = (None if item[end] is None else f"{item[end]:,}" for end in ("low", "estimate", "high"))
+    found = middle if middle == low == high else f"{low} to {high}" if middle is None else f"{middle} ({low} to {high})"
+    most = [f"at most {item['at_most']:,}"] if item.get("at_most", item["high"]) != item["high"] else []
+    return ", ".join([str(found), *most, *([f"by {item['by']}"] if "by" in item else [])])

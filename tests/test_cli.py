@@ -154,7 +154,7 @@ def test_a_dry_run_writes_nothing_and_asks_nobody(tmp_path):
 
     planned = json.loads(done.stdout)["plan"]["generate"]
     assert (planned["requests"], planned["to_ask"], server.asked.total()) == (40, 40, 0)
-    assert planned["usd_at_most"] > 0
+    assert planned["usd"]["at_most"] > 0
     assert not (tmp_path / "runs").exists()
 
 

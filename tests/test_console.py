@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import re
 
 import pytest
 from rich.console import Console
@@ -17,12 +18,12 @@ def clock(monkeypatch):
     monkeypatch.setattr(console.time, "monotonic", lambda: float(next(ticks)))
 
 
-def told(*, terminal: bool, done: int = 0) -> str:
-    """What is written about a step of 60 rows, a row a second."""
+def told(*, terminal: bool, done: int = 0, total: int = 60, more: str = "") -> str:
+    """What is written about a step of so many rows, a row a second."""
     shown = Terminal()
     shown._console = Console(file=io.StringIO(), force_terminal=terminal, width=80)
-    with shown.task("generate", total=60, done=done) as advance:
-        for _ in range(60 - done):
+    with shown.task("generate", total=total, done=done, told=lambda: more) as advance:
+        for _ in range(min(60, total - done)):
             advance(1)
     return shown._console.file.getvalue()
 
@@ -46,3 +47,18 @@ def test_in_a_terminal_there_is_a_bar_with_rate_and_time_left(monkeypatch):
     assert "60/60" in shown
     assert "/s" in shown
     assert "\x1b" in shown
+
+
+def test_without_a_terminal_the_line_says_what_was_spent(clock):
+    assert told(terminal=False, more="$0.42 of ~$1.80").splitlines()[0] == "generate: 10 of 60, 0.9/s, $0.42 of ~$1.80, 55 s left"
+
+
+@pytest.mark.parametrize(("total", "more"), [(60, "$0.42 of ~$1.80"), (200_000, "$123.45 of ~$246.90"), (10**7, "$12345.67 of ~$98765.43")])
+def test_in_a_terminal_of_80_columns_what_was_spent_can_be_read(monkeypatch, total, more):
+    monkeypatch.setattr(console, "DRAWN_S", 0.0)
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", told(terminal=True, total=total, more=more))
+    drawn = [line for line in re.split(r"[\r\n]", shown) if line]
+
+    assert any(more in line for line in drawn), drawn
+    assert max(map(len, drawn)) <= 80
+    assert all(line.startswith("generate") for line in drawn), drawn

@@ -4,6 +4,7 @@ import random
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 from project import jsonl
 from tiny import tiny_model
@@ -80,7 +81,7 @@ class Bench:
         self.history = []
         self.teacher = ScriptedModel(kind="scripted", answers="answers.jsonl")
         jsonl(folder / "answers.jsonl", [{"text": "unused"}])
-        self.trained = []
+        self.trained, self.not_asked = [], []
         self.teacher_sampling = Sampling()
         self.pace = {}
         if monkeypatch:
@@ -117,6 +118,10 @@ class Bench:
                 rows = [(prompt, self.said["teacher"](number(prompt))) for prompt in found]
                 completions = [answer(p, completion_id(p, identity, Sampling(), 0), text) for p, text in rows if text is not None]
                 shards.write(opening.folder, "completions-held_out", completions, shards=4, key="prompt_id")
+                failed = [
+                    Failure(p.id, p.id, 0, "refused", "no", 1, False) for p, text in rows if text is None and p.id not in self.not_asked
+                ]
+                jsonl(opening.folder / "failures.jsonl", [msgspec.to_builtins(row) for row in failed])
             if stage == "filter":
                 rows = [Example(digest(i), i, "c", [], [], []) for i in self.trained]
                 shards.write(opening.folder, "examples", rows, shards=1)
@@ -328,6 +333,25 @@ def test_prompts_that_the_student_was_trained_on_are_left_out_and_counted(bench)
     assert (bench.report["n"], bench.report["left_out"]) == (33, 7)
     assert (manifest.counts.read, manifest.counts.written, manifest.counts.dropped) == (40, 33, {"trained_on": 7})
     assert not {prompt_id for _, prompt_id, _ in bench.history} & set(bench.trained)
+
+
+def test_prompts_that_the_teacher_was_not_asked_are_left_out_and_counted_and_do_not_count_as_its_failures(bench):
+    bench.not_asked = [prompt.id for prompt in bench.prompts()][:7]
+    bench.said["teacher"] = lambda i: None if i < 9 else f"answer {i}"
+    manifest = bench.run()
+
+    assert (bench.report["n"], bench.report["not_asked"], bench.report["left_out"]) == (33, 7, 0)
+    assert bench.report["answers"]["teacher"] == {"answered": 31, "cut": 0, "failed": 2}
+    assert (manifest.counts.read, manifest.counts.written, manifest.counts.dropped) == (40, 33, {"not_asked": 7})
+    assert not {prompt_id for _, prompt_id, _ in bench.history} & set(bench.not_asked)
+
+
+def test_where_the_teacher_was_asked_nothing_there_is_nothing_to_judge_by(bench):
+    bench.not_asked = [prompt.id for prompt in bench.prompts()]
+    bench.said["teacher"] = lambda i: None
+
+    with pytest.raises(RecipeError, match="asked none of the 40 before generate was sealed"):
+        bench.run()
 
 
 def test_a_student_that_was_trained_on_everything_is_not_judged(bench):

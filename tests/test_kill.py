@@ -30,7 +30,7 @@ def killed(process: subprocess.Popen[bytes]) -> bool:
 def rows(folder: Path) -> dict[str, list[dict]]:
     """Every sealed file, the times that answers took left out."""
     found = {}
-    for path in sorted(folder.glob("*.jsonl")):
+    for path in sorted(set(folder.glob("*.jsonl")) - {folder / "spend.jsonl"}):  # the ledger knows of each start
         lines = [json.loads(line) for line in path.read_bytes().splitlines()]
         found[path.name] = [{key: value for key, value in line.items() if key != "latency_s"} for line in lines]
     return found

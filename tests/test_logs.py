@@ -329,6 +329,19 @@ def test_samples_that_were_not_logged_are_asked_for_beside_those_that_were(tmp_p
     assert server.requests == 2 * len(train) == planned["plan"]["generate"]["to_ask"]
 
 
+def test_more_logged_answers_than_a_held_out_prompt_needs_do_not_stand_for_answers_that_are_missing(tmp_path):
+    twice = [{"request": request(f"Twice {n}?"), "response": response(text)} for n in range(30) for text in ("one", "two")]
+    (tmp_path / "logs" / "2026-11-01").mkdir(parents=True)
+    jsonl(tmp_path / "logs" / "2026-11-01" / "twice.jsonl", twice)
+    with serve() as server:
+        done = synthdistill("generate", distil(tmp_path, server.url, held_out=0.5))
+    counts = manifest_of(tmp_path)["counts"]
+
+    assert done.returncode == 0, done.stderr
+    assert counts["read"] == counts["written"] == counts["more"]["logged"]
+    assert counts["more"]["logged"] + counts["more"]["logged_unused"] == 60
+
+
 def test_a_row_that_is_logged_later_makes_another_run_that_takes_the_asked_answers_over(tmp_path):
     logs_of(tmp_path, 30)
     new = {"request": request("New?", model="another"), "response": response("other", model="another")}

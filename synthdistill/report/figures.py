@@ -110,6 +110,7 @@ class Figures:
     speedup: float | None = None
     speed: Speed | None = None
     left_out: int | None = None
+    not_asked: int | None = None
 
     def system(self, role: str) -> System:
         """Teacher, student or base; one that was not measured has nothing but nulls."""

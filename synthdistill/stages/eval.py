@@ -10,7 +10,8 @@
 
 `report.json` (docs/formats.md shows one; null where a figure cannot be had, its `reason` or `basis` says why):
 
-    n, left_out                 held-out prompts judged; those left out as the student was trained on them
+    n, left_out, not_asked      held-out prompts judged; those left out as the student was trained on them; those that the teacher was not
+                                asked before generate was sealed
     score                       the metric that counts: the first of `[eval] metrics`, or `agreement` where no prompt has a reference
     systems                     {teacher, student, base}: model, parameters, tokens_per_s, latency_ms {p50, p95}, usd_per_1k, score
     answers                     {teacher, student, base}: answered, cut, failed. Cut and failed answers are wrong (0)
@@ -45,7 +46,7 @@ from synthdistill.evaluation import report as reports
 from synthdistill.manifest import Counts, Manifest, ModelUsed, Opening, open_stage, sealed
 from synthdistill.progress import Progress
 from synthdistill.prompt_template import template_path
-from synthdistill.records import Completion, Failure, Prompt, encode
+from synthdistill.records import Completion, Failure, Prompt, decode, encode
 from synthdistill.runs import Run
 from synthdistill.samplers import identify
 from synthdistill.samplers.base import (
@@ -121,11 +122,13 @@ class Gate(Settings):
 
 @dataclass(frozen=True, slots=True)
 class _HeldOut:
-    """What the stage reads: the prompts that are judged, the teacher's answers by prompt id, how many prompts were left out."""
+    """What the stage reads: the prompts that are judged, the teacher's answers by prompt id, how many prompts were left out as the student
+    was trained on them, and as the teacher was not asked (a generate that was sealed before its end)."""
 
     prompts: list[Prompt]
     teacher: Answers
     left_out: int
+    not_asked: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +192,7 @@ def run(
     spent = _usage(itself, held_out)
     manifest = opening.seal(
         outputs=_write((student, base, itself), report, opening),
-        counts=_counts(report, student, held_out.left_out),
+        counts=_counts(report, student, held_out),
         models={name: ModelUsed(id=who.id, revision=who.revision) for name, who in identities.items()},
         terms=sealed(place, "train").terms,
         usage=spent,
@@ -214,6 +217,7 @@ def plan(config: Config, *, place: Run, limit: int | None = None) -> dict[str, A
     return {
         "prompts": n,
         "left_out": held_out.left_out,
+        "not_asked": held_out.not_asked,
         "to_ask": to_ask,
         "output_tokens_at_most": {name: count * longest[name] for name, count in to_ask.items()},
     }
@@ -232,14 +236,29 @@ def _read(config: Config, place: Run, limit: int | None) -> _HeldOut:
     folder = place.stage("generate")
     prompts = sorted(shards.read(folder, "prompts-held_out", Prompt), key=lambda prompt: prompt.id)[:limit]
     trained = {row.prompt_id for row in shards.read(place.stage("filter"), "examples", _Trained)}
-    kept = [prompt for prompt in prompts if prompt.id not in trained]
+    untrained = [prompt for prompt in prompts if prompt.id not in trained]
+    answers = {row.prompt_id: row for row in shards.read(folder, "completions-held_out", Completion) if row.index == 0}
+    asked = answers.keys() | _failed_for_good(folder)
+    kept = [prompt for prompt in untrained if prompt.id in asked]
+    if untrained and not kept:
+        raise RecipeError(
+            f"no held-out prompt to judge the student on: the teacher was asked none of the {len(untrained)} before generate was sealed",
+            f"Raise [generate] budget and use --run NEW, which takes the answers over: {place.command('generate')}",
+        )
     if not kept:
         reason = f"the student was trained on all {len(prompts)}" if prompts else "that split has none"
         raise RecipeError(f"no held-out prompt to judge the student on: {reason}", "Raise [prompts] held_out, or name a file there")
     _refuse_unjudgeable(config, kept)
     ids = {prompt.id for prompt in kept}
-    answers = {row.prompt_id: row for row in shards.read(folder, "completions-held_out", Completion) if row.index == 0}
-    return _HeldOut(kept, {prompt_id: row for prompt_id, row in answers.items() if prompt_id in ids}, len(prompts) - len(kept))
+    judged: Answers = {prompt_id: row for prompt_id, row in answers.items() if prompt_id in ids}
+    return _HeldOut(kept, judged, len(prompts) - len(untrained), len(untrained) - len(kept))
+
+
+def _failed_for_good(folder: Path) -> set[str]:
+    """Prompts that the teacher could not answer, which counts against it; a time-out when generate was sealed does not."""
+    path = folder / "failures.jsonl"
+    rows = (decode(line, Failure) for line in (shards.whole_lines(path) if path.exists() else ()))
+    return {row.prompt_id for row in rows if not row.retryable}
 
 
 def _refuse_unjudgeable(config: Config, prompts: list[Prompt]) -> None:
@@ -288,6 +307,7 @@ def _compared(config: Config, slices: list[str], held_out: _HeldOut, answers: di
     ids = [prompt.id for prompt in held_out.prompts]
     return report | {
         "left_out": held_out.left_out,
+        "not_asked": held_out.not_asked,
         "answers": {name: reports.answered(found, ids) for name, found in by_system.items()},
         "cost": {"tokens": {name: reports.mean_tokens(found, ids) for name, found in by_system.items()}},
     }
@@ -348,12 +368,13 @@ def _write_report(report: dict[str, Any], folder: Path) -> shards.Output:
     return shards.seal(folder / "report.json", data.encode(), rows=1)
 
 
-def _counts(report: Mapping[str, Any], student: Asked, left_out: int) -> Counts:
+def _counts(report: Mapping[str, Any], student: Asked, held_out: _HeldOut) -> Counts:
+    left_out = {"trained_on": held_out.left_out, "not_asked": held_out.not_asked}
     failed = Counter(row.kind for row in student.answers.values() if isinstance(row, Failure))
     return Counts(
-        read=report["n"] + left_out,
+        read=report["n"] + sum(left_out.values()),
         written=report["n"] - failed.total(),
-        dropped={"trained_on": left_out} if left_out else {},
+        dropped={reason: count for reason, count in left_out.items() if count},
         failed=dict(failed),
         unscored=reports.unscored(report),
         more={f"{name}_{end}": count for name, ends in report["answers"].items() for end, count in ends.items()},

@@ -16,7 +16,7 @@ from typing import Any
 
 from synthdistill.budget import Price, Purse
 from synthdistill.errors import SynthdistillError
-from synthdistill.records import Completion, Prompt, encode
+from synthdistill.records import Completion, Failure, encode
 from synthdistill.samplers import identify
 from synthdistill.samplers.base import ApiModel, BuiltinModel, Model, Request, TransformersModel, VllmModel, Workload
 
@@ -26,6 +26,8 @@ BYTES_A_TOKEN = (2.0, 4.0, 6.0)
 """Fewest, usual and most bytes of a token, over scripts and tokenizers."""
 OVERHEAD = 128
 """Tokens that a chat template may add."""
+FEW_T = {1: 12.706, 2: 4.303, 3: 3.182}
+"""Student's t at 97.5% with so few degrees of freedom."""
 IN_FLIGHT = 64
 """Requests in flight where the recipe leaves it open, for the time."""
 
@@ -51,7 +53,7 @@ class Range:
 def forecast(missing: Iterable[Request], teacher: Model, base: Path, workload: Workload, seen: Sequence[Completion] = ()) -> dict[str, Any]:
     """Tokens, dollars and seconds of requests that nobody was asked yet. `seen` are answers of the same teacher to the same source."""
     bills, rows, output, size = 0, 0, 0, 0
-    prompts: list[Prompt] = []
+    first: list[Request] = []
     last = None
     for request in missing:
         rows += 1
@@ -60,10 +62,10 @@ def forecast(missing: Iterable[Request], teacher: Model, base: Path, workload: W
         if not together or request.prompt.id != last:
             bills += 1
             size += len(encode([request.prompt.messages, request.prompt.tools]))
-            if len(prompts) < COUNTED:
-                prompts.append(request.prompt)
+            if len(first) < COUNTED:
+                first.append(request)
         last = request.prompt.id
-    read, by = _input(prompts, bills, size, teacher, base, seen)
+    read, by = _input(first, bills, size, teacher, base, seen)
     written = mean([row.usage.output for row in seen]) if len(seen) > 1 else None
     out = written.times(rows) if written else Range(0, None, output)
     out = Range(out.low, out.estimate, min(out.high, output))
@@ -76,16 +78,16 @@ def forecast(missing: Iterable[Request], teacher: Model, base: Path, workload: W
 
 
 def mean(values: Sequence[float]) -> Range:
-    """The mean of at least two values with its 95% interval by Student's t, whose quantile is Abramowitz and Stegun's 26.7.5."""
+    """The mean of at least two values with its 95% interval by Student's t, by Abramowitz and Stegun's 26.7.5 where that is close."""
     center, degrees = fmean(values), len(values) - 1
     z = NormalDist().inv_cdf(0.975)
-    t = z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
+    t = FEW_T.get(degrees, z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2))
     half = t * stdev(values) / sqrt(len(values))
     return Range(max(0.0, center - half), center, center + half)
 
 
-def _input(prompts: list[Prompt], bills: int, size: int, teacher: Model, base: Path, seen: Sequence[Completion]) -> tuple[Range, str]:
-    counts = _counted(prompts, teacher, base)
+def _input(first: list[Request], bills: int, size: int, teacher: Model, base: Path, seen: Sequence[Completion]) -> tuple[Range, str]:
+    counts = _counted(first, teacher, base)
     if counts and len(counts) == bills:
         return Range(sum(counts), sum(counts), sum(counts)), "the model's tokenizer"
     if len(counts) > 1:
@@ -97,16 +99,17 @@ def _input(prompts: list[Prompt], bills: int, size: int, teacher: Model, base: P
     return Range(fewest, usual, most), "bytes"
 
 
-def _counted(prompts: list[Prompt], teacher: Model, base: Path) -> list[int]:
-    """Tokens of each prompt where the model's tokenizer lies here, else none."""
-    if not prompts or not isinstance(teacher, BuiltinModel | TransformersModel | VllmModel):
+def _counted(first: list[Request], teacher: Model, base: Path) -> list[int]:
+    """Tokens of each prompt where the model's tokenizer lies here, else none. One that the model cannot be asked with costs nothing."""
+    if not first or not isinstance(teacher, BuiltinModel | TransformersModel | VllmModel):
         return []
     folder = identify(teacher, base).folder
     try:
         from synthdistill.samplers.tokenizer import ChatTokenizer
 
         tokenizer = ChatTokenizer(str(folder)) if folder else None
-        return [len(tokenizer.ids(prompt)) for prompt in prompts] if tokenizer else []
+        found = [tokenizer.checked_ids(request) for request in first] if tokenizer else []
+        return [0 if isinstance(ids, Failure) else len(ids) for ids in found]
     except (ImportError, SynthdistillError):  # transformers is an extra; a forecast can do without
         return []
 
@@ -135,9 +138,13 @@ def _seconds(bills: int, read: Range, out: Range, teacher: Model, workload: Work
         for rate, load, name in ((teacher.rpm, Range(bills, bills, bills), "rpm"), (teacher.tpm, _sum(read, out), "tpm")):
             if rate:
                 slowest = load.times(60 / rate)
-                found = slowest if found is None or (slowest.estimate or 0) > (found.estimate or 0) else found
+                found = slowest if found is None or _middle(slowest) > _middle(found) else found
                 by.append(f"{name} = {rate:g}")
     return found.as_dict() | {"by": "; ".join(by)} if found else None
+
+
+def _middle(found: Range) -> float:
+    return found.high if found.estimate is None else found.estimate
 
 
 def _sum(one: Range, other: Range) -> Range:

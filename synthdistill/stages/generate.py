@@ -14,6 +14,7 @@ shard at a time is in memory: a job of ten million rows takes no more than one o
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ from synthdistill.synthesis.growth import Grown
 from synthdistill.thinking import Learns
 
 LEDGER = "spend.jsonl"
+SEEN = 10_000
+"""Answers on disk that a plan looks at: enough for an interval of a few percent."""
 
 
 class Config(Settings):
@@ -145,10 +148,9 @@ def run(
             _ask(answers, lambda: answers.missing(wanted.requests()), spend, sampler, form, progress, most)
     if not seal:
         _refuse_holes(config, wanted, answers, spend, place)
-
-    sealed = answers.seal(loaded, wanted.samples, opening.shards, twins(place))
-    if seal and not sealed.written:
+    elif not answers.count:
         raise RecipeError("there is no answer to seal", f"Ask for some: {place.command(STAGE)}")
+    sealed = answers.seal(loaded, wanted.samples, opening.shards, twins(place))
     if line := form.told(sealed.written, sealed.invalid, sealed.first_invalid):
         progress.note(f"{STAGE}: {line}")
     manifest = opening.seal(
@@ -164,7 +166,7 @@ def run(
         terms=terms.used(teacher, place),
         usage=(usage := {kind: getattr(sealed, kind) + getattr(grown.usage, kind) for kind in ("input", "output", "cached_input")}),
         cost_usd=cost.bill(usage, teacher.price.model_dump() if teacher.price else None),
-        results={"spend": spend.figures(answers.count)},
+        results={"spend": spend.figures(answers.count, sealed.written - sealed.taken - sealed.logged)},
     )
     _clear(folder)
     return manifest
@@ -191,10 +193,11 @@ def plan(
         SynthdistillError: any of its kinds, as `run`.
     """
     synthesis.refuse_unfit(prompts, place.base)
+    _refuse_budget_without_price(config, teacher)
     folder = place.stage(STAGE)
     identity = identify(teacher, place.base)
     answers = Answers.recall(folder)
-    loaded = loaded_for(prompts, teacher, identity, place, limit, lambda completion: answers.know(completion.id))
+    loaded = loaded_for(prompts, teacher, identity, place, limit, lambda completion: answers.know(completion.id), count=count_shards)
     form = config.form(place.base)
     wanted = Wanted(loaded, identity, config.sampling, config.samples, held_out, form)
     answers.forget_strangers(wanted.requests())
@@ -206,17 +209,20 @@ def plan(
         with _purse(folder, teacher, config) as purse, _sampler(teacher, place, workload, purse) as sampler:
             few = list(_first_prompts(answers.missing(wanted.requests(("train",))), probe))
             _ask(answers, lambda: iter(few), Spend(purse, wanted.count, answers.count), sampler, form, progress, STORM)
-    known = {bytes.fromhex(row.id) for row in earlier(place, lambda line: None)}
-    missing = [request for request in answers.missing(wanted.requests()) if bytes.fromhex(request.id) not in known]
-    seen = list(shards.replay(folder, ASKED, Completion)) if folder.is_dir() else []
+        now = Answers.recall(folder)
+        answers.ids, answers.failures = answers.ids | now.ids, now.failures
+    for row in earlier(place, lambda line: None):
+        answers.know(row.id)
+    missing = sum(1 for _ in answers.missing(wanted.requests()))
+    seen = list(islice(shards.replay(folder, ASKED, Completion), SEEN)) if folder.is_dir() else []
     return {
         "prompts": {split: loaded.counts[split] for split in ORDER},
         **({"to_synthesize": prompts.synthesize.count} if prompts.synthesize else {}),
         "dropped": dict(Counter(row.reason for row in loaded.dropped)),
         "requests": wanted.count,
-        "answered": wanted.count - len(missing),
-        "to_ask": len(missing),
-        **forecast(missing, teacher, place.base, workload, seen),
+        "answered": wanted.count - missing,
+        "to_ask": missing,
+        **forecast(answers.missing(wanted.requests()), teacher, place.base, workload, seen),
     }
 
 
@@ -284,7 +290,8 @@ def _ask(
     most_failures: int,
 ) -> None:
     """Ask, and once more for what failed for a passing reason."""
-    with progress.task(STAGE, total=spend.total, done=answers.count, told=lambda: spend.line(answers.count)) as advance:
+    gone_through = answers.count + len(answers.failures)
+    with progress.task(STAGE, total=spend.total, done=gone_through, told=lambda: spend.line(answers.count)) as advance:
         answers.ask(sampler, requests(), advance, most_failures, form.read)
         if spend.purse.refused is None and any(failure.retryable for failure in answers.failures.values()):
             answers.ask(sampler, answers.failed(requests()), advance, most_failures, form.read)

@@ -179,7 +179,8 @@ def plan(job: Job, stages: list[str]) -> dict[str, Any]:
     if not job.probe:
         return _planned(job, stages)
     with job.place.lock():
-        _keep_recipe(job)
+        if not _changes(job, stages[0]):  # a recipe that is refused is not that of the run
+            _keep_recipe(job)
         return _planned(job, stages)
 
 

@@ -2,7 +2,7 @@
 
 spend = Spend(purse, total=5000, done=120)
 spend.line(400)                                  # "$0.42 of about $1.80"
-manifest.results["spend"] = spend.figures(5000)
+manifest.results["spend"] = spend.figures(5000, paid=4000)
 """
 
 import time
@@ -22,9 +22,9 @@ class Spend:
     started: float = field(default_factory=time.monotonic)
 
     def line(self, count: int) -> str:
-        """What is shown beside the bar, with `count` answers there by now; nothing where there is no price."""
+        """What is shown beside the bar, with `count` answers there by now; nothing where there is neither price nor budget."""
         if self.purse.price is None:
-            return ""
+            return f"{self.purse.total().tokens} of {self.purse.limit.tokens} tokens" if self.purse.limited else ""
         projected = self._projected(count)
         return f"${self.purse.total().usd:.2f}" + (f" of ~${projected:.2f}" if projected is not None else "")
 
@@ -34,12 +34,12 @@ class Spend:
         parts = [f"${spent.usd:.4f} of ${limit.pico / PICO:.4f}"] if limit.pico != NO_END else []
         return " and ".join([*parts, *([f"{spent.tokens} of {limit.tokens} tokens"] if limit.tokens != NO_END else [])])
 
-    def figures(self, count: int) -> dict[str, Any]:
+    def figures(self, count: int, paid: int = 0) -> dict[str, Any]:
         """For the manifest: dollars and tokens of all starts (requests that were lost or killed at their worst case), what the whole
-        would have cost at that rate, and the rate of this start."""
+        would have cost at that rate, and the rate of this start. `paid` of the answers were asked for, by any start."""
         seconds = max(time.monotonic() - self.started, 1e-3)
         spent, priced = self.purse.total(), self.purse.price is not None
-        projected = self._projected(count)
+        projected = self._projected(count, paid)
         return {
             "usd": round(spent.usd, 6) if priced else None,
             "usd_projected": None if projected is None else round(projected, 6),
@@ -49,9 +49,10 @@ class Spend:
             "budget": self.purse.budget.model_dump() if self.purse.budget else None,
         }
 
-    def _projected(self, count: int) -> float | None:
-        """Dollars of the whole: what was spent, and the rest at what an answer of this start has cost in the mean."""
-        if self.purse.price is None or (count <= self.done and count < self.total):
+    def _projected(self, count: int, paid: int = 0) -> float | None:
+        """Dollars of the whole: what was spent, and the rest at what an answer of this start has cost in the mean, or of all starts."""
+        new = count - self.done
+        if self.purse.price is None or (not new and not paid and count < self.total):
             return None
-        each = self.purse.spent.usd / (count - self.done) if count > self.done else 0.0
+        each = self.purse.spent.usd / new if new else self.purse.total().usd / max(paid, 1)
         return self.purse.total().usd + each * (self.total - count)

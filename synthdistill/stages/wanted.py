@@ -77,7 +77,8 @@ def loaded_for(
 
     def logged_answers(prompt: Prompt, found: list[logs.LoggedAnswer]) -> None:
         for completion in logs.completions_of(found, prompt, identity.id, identity.revision):
-            keep(completion)
+            if completion.index < logged.count(prompt, 1):  # a held-out prompt has one answer, however many were logged
+                keep(completion)
 
     loaded = prompts_room.load(
         prompts,
