@@ -171,7 +171,8 @@ def _kill(quick: bool) -> Iterator[Figure]:
 
 
 def _budget(quick: bool) -> Iterator[Figure]:
-    """Random jobs: the bill as the server counts it, never above the budget, and the budget used."""
+    """Random jobs: the bill as the server counts it, never above the budget, and the budget used. What a killed process had in flight
+    counts at its worst case, and so does the block that it had set aside."""
     jobs = 8 if quick else int(os.environ.get("JOBS", 100))
     over = unused = 0
     worst = 1.0
@@ -195,7 +196,8 @@ def _budget(quick: bool) -> Iterator[Figure]:
                 f"eval.sampling={{max_tokens={most}}}",
                 "run.timeout_s=2",
             ]
-            for _ in range(draw.choice([0, 0, 1, 2])):
+            kills = draw.choice([0, 0, 1, 2])
+            for _ in range(kills):
                 process = subprocess.Popen(_command(folder, url, concurrency, *sets), start_new_session=True, **_QUIET)
                 time.sleep(draw.uniform(0.8, 2.0))
                 if process.poll() is None:
@@ -207,7 +209,7 @@ def _budget(quick: bool) -> Iterator[Figure]:
                     break
             stats = _stats(url)
         over += stats["usd"] > budget
-        counted = stats["usd"] + stats["usd_unanswered"]
+        counted = stats["usd"] + stats["usd_unanswered"] + kills * (concurrency * stats["most_usd"] + budget / 200)
         if code == 5:
             worst = min(worst, counted / budget)
             unused += counted < 0.95 * budget and budget - counted > stats["most_usd"]

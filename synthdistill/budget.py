@@ -79,6 +79,8 @@ class _Line(msgspec.Struct, omit_defaults=True):
     tokens: int
     ended: bool = False
     booked: bool = False
+    answers: int = 0
+    tokens_a_byte: float = 0.0
 
 
 class Purse:
@@ -103,6 +105,8 @@ class Purse:
         """The worst case of what is in flight."""
         self.refused: Amount | None = None
         """The amount that did not fit, None where the last one did."""
+        self.answers, self.tokens_a_byte = _learned(path) if path else (0, 0.0)
+        """How many answers have told how many tokens a byte of their prompt has, and the most; `samplers/worst_case.py` keeps it."""
         self._aside = Amount()
         self._process = f"{time.time_ns()}-{os.getpid()}"
         self._handle = -1
@@ -183,7 +187,7 @@ class Purse:
         if self._handle < 0:
             return
         self.spent, self.held = self.spent + self.held, Amount()
-        self._write(_Line(self._process, self.spent.pico, self.spent.tokens, ended=True))
+        self._write(self._line(self.spent, ended=True))
         os.close(self._handle)
         self._handle = -1
 
@@ -198,8 +202,11 @@ class Purse:
             return
         left = self.limit - self.earlier
         aside = Amount(_with_block(needed.pico, self.limit.pico, left.pico), _with_block(needed.tokens, self.limit.tokens, left.tokens))
-        self._write(_Line(self._process, aside.pico, aside.tokens))
+        self._write(self._line(aside))
         self._aside = aside
+
+    def _line(self, amount: Amount, *, ended: bool = False) -> _Line:
+        return _Line(self._process, amount.pico, amount.tokens, ended, answers=self.answers, tokens_a_byte=self.tokens_a_byte)
 
     def _write(self, line: _Line) -> None:
         assert self.path is not None
@@ -222,6 +229,11 @@ def spent_before(path: Path) -> Amount:
     """
     lines = _newest(path)
     return Amount(sum(line.pico for line in lines), sum(line.tokens for line in lines))
+
+
+def _learned(path: Path) -> tuple[int, float]:
+    lines = _newest(path)
+    return max((line.answers for line in lines), default=0), max((line.tokens_a_byte for line in lines), default=0.0)
 
 
 def _newest(path: Path) -> list[_Line]:

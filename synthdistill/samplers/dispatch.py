@@ -245,6 +245,8 @@ class Dispatch:
             self._free(endpoint)
             ask.timeouts += trouble.kind == "timeout"
             trouble.message = self.service.clean(trouble.message)
+            if trouble.kind == "disconnected" and endpoint.unread(sent, time.monotonic()):
+                trouble.paid = False
             if trouble.paid:
                 self.service.bound.lose(ask.size, ask.output, ask.at_most)
             else:

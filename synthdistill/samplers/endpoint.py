@@ -83,6 +83,7 @@ class Endpoint:
     _slow_start: bool = True
     _cut_at: float = -1.0
     _slowest_s: float = 0.0
+    _quickest_s: float = 0.0
     _round: _Round = field(default_factory=_Round)
     _best_latency_s: float = 0.0
     _best_rate: float = 0.0
@@ -132,6 +133,7 @@ class Endpoint:
         latency = now - sent.at
         self.answers += 1
         self.failures, self._out_s = 0, OUT_S
+        self._quickest_s = min(latency, self._quickest_s) if self._quickest_s else latency
         self._slowest_s = max(latency, self._slowest_s * 0.999)
         for meter in self._tokens[1:]:
             meter.refund(sent.cost - tokens, now)
@@ -155,6 +157,11 @@ class Endpoint:
             self.out_until = now + self._out_s
             self._out_s = min(LONGEST_OUT_S, 2 * self._out_s)
             self.limit, self._slow_start = 1.0, True
+
+    def unread(self, sent: Sent, now: float) -> bool:
+        """Whether a server that hangs up now cannot have done the work: it takes longer than that. Servers close connections that were
+        idle, and one may be taken for a request at that very moment."""
+        return now - sent.at < self._quickest_s / 2
 
     def patience_s(self, timeouts: int) -> float:
         """How long to wait for an answer: five times the slowest of late, twice that for a row that timed out before, and so on."""

@@ -93,6 +93,8 @@ class Exchange:
             raise Trouble("unreachable", f"no connection within {CONNECT_S:g} s", counts=False) from error
         except aiohttp.ClientConnectorError as error:
             raise Trouble("unreachable", str(error), counts=False) from error
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            raise Trouble("disconnected", f"the server hung up before it answered: {error or type(error).__name__}", paid=True) from error
         except (aiohttp.ClientError, OSError) as error:
             raise Trouble("connection", f"the connection broke: {error or type(error).__name__}", paid=True) from error
         finally:

@@ -44,7 +44,7 @@ class Trouble(Exception):
     @property
     def of_the_server(self) -> bool:
         """Whether it says something about the server rather than the row."""
-        return self.kind in ("server_error", "timeout", "connection", "unreachable")
+        return self.kind in ("server_error", "timeout", "connection", "disconnected", "unreachable")
 
 
 def refusal(status: int, raw: bytes, headers: Mapping[str, str]) -> Trouble:

@@ -6,7 +6,8 @@
 
 No tokenizer makes more tokens of a text than it has bytes. Prompts are asked in the order of their ids, which are hashes, so that the
 first are like the rest: the highest number of tokens a byte among some of them, and a margin, is what the others have at most. A budget
-that is small beside what is in flight is spent timidly until then, as what a kill takes with it counts at its worst case.
+that is small beside what is in flight is spent timidly until then, as what a kill takes with it counts at its worst case. What was learned
+lies in the purse's ledger, so that a later start knows it.
 """
 
 from dataclasses import dataclass, field
@@ -29,28 +30,26 @@ class WorstCase:
     """Bounds of requests to one model, and the requests that were lost at a bound that was too wide."""
 
     purse: Purse
-    _tokens_a_byte: float = 0.0
-    _answers: int = 0
     _lost: list[tuple[int, int, Amount]] = field(default_factory=list)
 
     def of(self, size: int, output: int) -> Amount:
         """The bound of a request of so many bytes of messages and tools, which may write so many tokens."""
-        if self._answers < FEW:
+        if self.purse.answers < FEW:
             return self.purse.worst(size + OVERHEAD, output)
-        margin = 1 + max(MARGIN, MARGIN_OF_ONE / self._answers)
-        return self.purse.worst(ceil(size * self._tokens_a_byte * margin) + 1, output)
+        margin = 1 + max(MARGIN, MARGIN_OF_ONE / self.purse.answers)
+        return self.purse.worst(ceil(size * self.purse.tokens_a_byte * margin) + 1, output)
 
     def bold(self, in_flight: int) -> bool:
         """Whether so many in flight are few enough for another one."""
-        if not self.purse.limited or self._answers >= MANY:
+        if not self.purse.limited or self.purse.answers >= MANY:
             return True
-        return in_flight < TIMID[self._answers >= FEW]
+        return in_flight < TIMID[self.purse.answers >= FEW]
 
     def learn(self, size: int, input_tokens: int) -> None:
         """An answer tells what a byte had."""
-        self._answers += input_tokens > 0
-        self._tokens_a_byte = max(self._tokens_a_byte, input_tokens / size)
-        if self._answers in (FEW, MANY):
+        self.purse.answers += input_tokens > 0
+        self.purse.tokens_a_byte = max(self.purse.tokens_a_byte, input_tokens / size)
+        if self.purse.answers in (FEW, MANY):
             again = [(size, output, before, self.of(size, output)) for size, output, before in self._lost]
             for _, _, before, now in again:
                 self.purse.correct(before, now)
@@ -59,5 +58,5 @@ class WorstCase:
     def lose(self, size: int, output: int, at_most: Amount) -> None:
         """A request that may have been answered, and billed, and was not read."""
         self.purse.settle(at_most, at_most)
-        if self._answers < MANY:
+        if self.purse.answers < MANY:
             self._lost.append((size, output, at_most))
