@@ -51,9 +51,10 @@ class Sent:
 
 @dataclass(slots=True)
 class _Round:
-    """Answers since `since`: how many, and the sum of their latencies."""
+    """Answers since `since`: how many, of how many until it is over, and the sum of their latencies."""
 
     since: float = 0.0
+    wanted: float = ROUND
     answers: int = 0
     latency_s: float = 0.0
 
@@ -88,7 +89,7 @@ class Endpoint:
     _best_latency_s: float = 0.0
     _best_rate: float = 0.0
     _best_limit: float = 0.0
-    _out_s: float = OUT_S
+    _out_s: float = field(default_factory=lambda: OUT_S)
     _requests: list[Meter] = field(init=False)
     _tokens: list[Meter] = field(init=False)
 
@@ -140,7 +141,7 @@ class Endpoint:
         self._round.answers += 1
         self._round.latency_s += latency
         self.limit = min(self.ceiling, self.limit + (1.0 if self._slow_start else 1.0 / self.limit))
-        if self.adaptive and self._round.answers >= max(ROUND, self.limit):
+        if self.adaptive and self._round.answers >= self._round.wanted:
             self._look(now)
 
     def limited(self, sent: Sent, wait_s: float, now: float) -> None:
@@ -171,13 +172,13 @@ class Endpoint:
 
     def _cut_to(self, limit: float, now: float) -> None:
         self.limit = max(1.0, limit)
-        self._cut_at, self._slow_start, self._round = now, False, _Round(now)
+        self._cut_at, self._slow_start, self._round = now, False, _Round(now, max(ROUND, self.limit))
 
     def _look(self, now: float) -> None:
         """A round is over: has latency risen, and is it worth it?"""
         latency = self._round.latency_s / self._round.answers
         rate = self._round.answers / max(now - self._round.since, 1e-6)
-        self._round = _Round(now)
+        self._round = _Round(now, max(ROUND, self.limit))
         self._best_latency_s = min(latency, self._best_latency_s * 1.01) if self._best_latency_s else latency
         risen = latency > SLOW * self._best_latency_s
         if rate > GAIN * self._best_rate:
