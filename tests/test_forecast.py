@@ -48,6 +48,12 @@ def test_the_input_of_a_teacher_whose_tokenizer_is_here_is_counted_to_the_token(
     }
 
 
+def test_a_served_model_is_counted_with_the_tokenizer_that_the_recipe_names(tmp_path):
+    found = look(teacher=api(tokenizer=str(BUILTIN_TEACHER)), tmp_path=tmp_path)["input_tokens"]
+
+    assert found == look(teacher=BUILTIN, tmp_path=tmp_path)["input_tokens"]
+
+
 def test_of_very_many_prompts_some_are_counted_and_the_interval_holds_the_truth(tmp_path, monkeypatch):
     exact = look(teacher=BUILTIN, tmp_path=tmp_path)["input_tokens"]["estimate"]
     monkeypatch.setattr(room, "COUNTED", 15)

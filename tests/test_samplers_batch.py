@@ -690,6 +690,8 @@ def test_a_half_finished_batch_is_finished_live_in_the_same_run(tmp_path):
         server.when = stop
         assert process.wait(120) == -signal.SIGKILL
         quick(server)
+        sealing = synthdistill("generate", path, "--seal", env={"TEACHER_KEY": KEY})
+        assert (sealing.returncode, "would be paid for nothing" in sealing.stderr) == (2, True), sealing.stderr
         live = synthdistill("generate", path, "--set", "teacher.kind=api", "--set", "teacher.batch={}", env={"TEACHER_KEY": KEY})
         assert live.returncode == 2, "batch is no key of kind api"
         path.write_text(path.read_text().replace('kind = "batch"', 'kind = "api"').replace("batch = {", "# batch = {"))

@@ -59,6 +59,8 @@ class _Served(_Model):
     model: str = Field(min_length=1)
     api_key_env: str | None = how(None, min_length=1)
     revision: str | None = None
+    tokenizer: str | None = how(None, min_length=1)
+    """A model folder or hub id whose tokenizer a dry run counts with."""
     extra: dict[str, Any] | None = None
     """Fields that go into each chat body as they are, as `reasoning_effort`."""
 

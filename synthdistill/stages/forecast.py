@@ -17,8 +17,8 @@ from typing import Any
 from synthdistill.budget import Price, Purse
 from synthdistill.errors import SynthdistillError
 from synthdistill.records import Completion, Failure, encode
-from synthdistill.samplers import identify
-from synthdistill.samplers.base import ApiModel, BuiltinModel, Model, Request, TransformersModel, VllmModel, Workload
+from synthdistill.samplers import identify, model_folder
+from synthdistill.samplers.base import ApiModel, BatchModel, BuiltinModel, Model, Request, TransformersModel, VllmModel, Workload
 
 COUNTED = 1000
 """Prompts that are counted with a tokenizer; of more, the first so many."""
@@ -101,14 +101,18 @@ def _input(first: list[Request], bills: int, size: int, teacher: Model, base: Pa
 
 def _counted(first: list[Request], teacher: Model, base: Path) -> list[int]:
     """Tokens of each prompt where the model's tokenizer lies here, else none. One that the model cannot be asked with costs nothing."""
-    if not first or not isinstance(teacher, BuiltinModel | TransformersModel | VllmModel):
+    name: str | Path | None = None
+    if isinstance(teacher, ApiModel | BatchModel):
+        name = teacher.tokenizer and (model_folder(teacher.tokenizer, base) or teacher.tokenizer)
+    elif isinstance(teacher, BuiltinModel | TransformersModel | VllmModel):
+        name = identify(teacher, base).folder
+    if not first or name is None:
         return []
-    folder = identify(teacher, base).folder
     try:
         from synthdistill.samplers.tokenizer import ChatTokenizer
 
-        tokenizer = ChatTokenizer(str(folder)) if folder else None
-        found = [tokenizer.checked_ids(request) for request in first] if tokenizer else []
+        tokenizer = ChatTokenizer(str(name))
+        found = [tokenizer.checked_ids(request) for request in first]
         return [0 if isinstance(ids, Failure) else len(ids) for ids in found]
     except (ImportError, SynthdistillError):  # transformers is an extra; a forecast can do without
         return []

@@ -123,6 +123,8 @@ def run(
         _clear(folder)  # a kill may have come between the manifest and this
         return opening.sealed
     terms.refuse_unaccepted(teacher, place)
+    if seal and isinstance(teacher, BatchModel):
+        _refuse_open_batches(folder, place)
 
     for left in folder.glob("prompts-*.jsonl"):  # of a start that bound nobody, under another recipe
         left.unlink()
@@ -224,6 +226,15 @@ def plan(
         "to_ask": missing,
         **forecast(answers.missing(wanted.requests()), teacher, place.base, workload, seen),
     }
+
+
+def _refuse_open_batches(folder: Path, place: Run) -> None:
+    """What a provider works on is paid for: it is not left behind."""
+    for name, rows in batch_state.open_rows(folder).items():
+        raise RecipeError(
+            f"{rows} rows are in the batch {name} at the provider, and would be paid for nothing",
+            f'Wait for them: {place.command(STAGE)}; or cancel it and keep what it answered: kind = "api" in place of "batch", and --seal',
+        )
 
 
 def _purse(folder: Path, teacher: Model, config: Config) -> Purse:
