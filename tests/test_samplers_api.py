@@ -204,7 +204,7 @@ def test_a_caller_that_stops_taking_stops_the_asking():
             next(answers)
         time.sleep(0.4)
 
-        assert server.requests <= 4 + 4
+        assert server.requests <= 3 + 4 + 4  # taken; answered in the same round as the last of them; in flight
 
 
 def test_an_exception_of_the_caller_cancels_everything():
