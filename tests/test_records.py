@@ -96,5 +96,6 @@ def test_exit_codes_are_those_that_are_promised():
         "UnfinishedError": 1,
         "SamplerError": 1,
         "GateError": 4,
+        "BudgetError": 5,
         "LockedError": 75,
     }
