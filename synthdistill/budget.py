@@ -66,9 +66,8 @@ class Amount:
         """In dollars."""
         return self.pico / PICO
 
-    def fits(self, limit: "Amount") -> bool:
-        """Whether neither part is above the limit's."""
-        return self.pico <= limit.pico and self.tokens <= limit.tokens
+
+NOTHING = Amount()
 
 
 class _Line(msgspec.Struct, omit_defaults=True):
@@ -97,17 +96,17 @@ class Purse:
         self.limit = _limit(budget)
         self._rates = _pico(price)
         self._booked = {line.process: Amount(line.pico, line.tokens) for line in _newest(path) if line.booked} if path else {}
-        self.earlier = spent_before(path) if path else Amount()
+        self.earlier = spent_before(path) if path else NOTHING
         """What earlier starts have spent, or had set aside when they were killed; and all that is booked."""
-        self.spent = Amount()
+        self.spent = NOTHING
         """What this start has spent: answers at what they cost, lost requests at their worst case."""
-        self.held = Amount()
+        self.held = NOTHING
         """The worst case of what is in flight."""
         self.refused: Amount | None = None
         """The amount that did not fit, None where the last one did."""
         self.answers, self.tokens_a_byte = _learned(path) if path else (0, 0.0)
         """How many answers have told how many tokens a byte of their prompt has, and the most; `samplers/worst_case.py` keeps it."""
-        self._aside = Amount()
+        self._aside = NOTHING
         self._process = f"{time.time_ns()}-{os.getpid()}"
         self._handle = -1
 
@@ -129,8 +128,10 @@ class Purse:
 
     def allows(self, worst: Amount, beside: Amount | None = None) -> bool:
         """Whether the budget has room for an amount, `beside` another one that is not set aside yet."""
-        needed = self.earlier + self.spent + self.held + worst
-        fits = (needed + beside if beside else needed).fits(self.limit)
+        beside = beside or NOTHING  # summed by hand: this is done for each row
+        pico = self.earlier.pico + self.spent.pico + self.held.pico + worst.pico + beside.pico
+        tokens = self.earlier.tokens + self.spent.tokens + self.held.tokens + worst.tokens + beside.tokens
+        fits = pico <= self.limit.pico and tokens <= self.limit.tokens
         if not fits:
             self.refused = worst
         return fits
@@ -141,32 +142,32 @@ class Purse:
             return False
         self.refused = None
         self.held += worst
-        self._set_aside(self.spent + self.held)
+        self._set_aside()
         return True
 
     def settle(self, reserved: Amount, spent: Amount) -> None:
         """Replace what was set aside for a request by what it cost; nothing for one that the server refused."""
         self.spent += spent  # first: a signal between the two must not make it less than it is
         self.held -= reserved
-        self._set_aside(self.spent + self.held)
+        self._set_aside()
 
     def correct(self, counted: Amount, spent: Amount) -> None:
         """What was counted for something turned out to be more, or less, than it can have cost."""
         self.spent += spent - counted
-        self._set_aside(self.spent + self.held)
+        self._set_aside()
 
     def booked(self, name: str) -> Amount:
         """What is booked under a name, nothing where nothing is."""
-        return self._booked.get(name, Amount())
+        return self._booked.get(name, NOTHING)
 
     def book(self, name: str, amount: Amount) -> None:
         """Let a piece of work that outlives this process count with an amount, durably, in place of what was booked under its name."""
         before = self._booked.get(name)
-        if before == amount or (before is None and amount == Amount()):
+        if before == amount or (before is None and amount == NOTHING):
             return
         self._write(_Line(name, amount.pico, amount.tokens, booked=True))
         self._booked[name] = amount
-        self.earlier += amount - (before or Amount())
+        self.earlier += amount - (before or NOTHING)
 
     @property
     def counts(self) -> bool:
@@ -186,7 +187,7 @@ class Purse:
         """Note what was spent in the end; what is still in flight was sent, and counts at its worst case."""
         if self._handle < 0:
             return
-        self.spent, self.held = self.spent + self.held, Amount()
+        self.spent, self.held = self.spent + self.held, NOTHING
         self._write(self._line(self.spent, ended=True))
         os.close(self._handle)
         self._handle = -1
@@ -197,11 +198,12 @@ class Purse:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _set_aside(self, needed: Amount) -> None:
-        if self.path is None or needed.fits(self._aside):
+    def _set_aside(self) -> None:
+        pico, tokens = self.spent.pico + self.held.pico, self.spent.tokens + self.held.tokens
+        if self.path is None or (pico <= self._aside.pico and tokens <= self._aside.tokens):
             return
         left = self.limit - self.earlier
-        aside = Amount(_with_block(needed.pico, self.limit.pico, left.pico), _with_block(needed.tokens, self.limit.tokens, left.tokens))
+        aside = Amount(_with_block(pico, self.limit.pico, left.pico), _with_block(tokens, self.limit.tokens, left.tokens))
         self._write(self._line(aside))
         self._aside = aside
 

@@ -37,6 +37,8 @@ class Template:
         try:
             turns = _turns(source, path)
             self._turns = [(role, environment.from_string(text)) for role, text in turns]
+            for _, turn in self._turns:
+                turn.globals = dict(turn.globals)  # Jinja copies them for each row, and its own chain of maps is slow to copy
             read = [meta.find_undeclared_variables(environment.parse(text)) for _, text in turns]
         except TemplateSyntaxError as error:
             raise RecipeError(f"template {path} is not Jinja: {error.message} (line {error.lineno} of its turn)", "Mend it") from error

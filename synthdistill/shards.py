@@ -23,7 +23,7 @@ from pydantic import BaseModel
 from synthdistill.errors import StorageError, storage
 from synthdistill.records import Record, decode, encode
 
-WINDOW_S = 0.05
+WINDOW_S = 0.03
 """A row is on the platter this long after it was appended, at most, plus the time that the disk takes."""
 
 
@@ -54,15 +54,18 @@ class Journal:
         Raises:
             StorageError: the disk is full or the folder cannot be written.
         """
-        with storage(self.path):
+        if self._thread is None:
+            self._open()
+        line = encode(record)
+        try:
             self._raise()
-            if self._thread is None:
-                self._handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-                self._thread = threading.Thread(target=self._sync, name=f"sync {self.path.name}", daemon=True)
-                self._thread.start()
-            line = encode(record)
-            if os.write(self._handle, line) != len(line):
-                raise StorageError(f"cannot write {self.path}: the disk is full", "Free some space; the same command goes on from there")
+            written = os.write(self._handle, line)
+        except OSError:
+            with storage(self.path):
+                raise
+        if written != len(line):
+            raise StorageError(f"cannot write {self.path}: the disk is full", "Free some space; the same command goes on from there")
+        if not self._dirty.is_set():
             self._dirty.set()
 
     def close(self) -> None:
@@ -81,6 +84,12 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _open(self) -> None:
+        with storage(self.path):
+            self._handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._thread = threading.Thread(target=self._sync, name=f"sync {self.path.name}", daemon=True)
+        self._thread.start()
 
     def _sync(self) -> None:
         """Group commit: one fdatasync for all rows of a window."""

@@ -8,7 +8,7 @@
 Without a purse nothing is counted and everything is allowed.
 """
 
-from synthdistill.budget import Amount, Purse
+from synthdistill.budget import NOTHING, Amount, Purse
 from synthdistill.samplers.batch_lines import read, usage
 from synthdistill.samplers.batch_state import Batch, Row, Spool, Store
 
@@ -22,7 +22,7 @@ class Bill:
 
     def allows(self, row: Row, *, beside: Spool | None) -> bool:
         """Whether the budget has room for a row, beside those of a batch that is being filled."""
-        return self.purse is None or self.purse.allows(self._worst(row), self._worst(beside) if beside else Amount())
+        return self.purse is None or self.purse.allows(self._worst(row), self._worst(beside) if beside else NOTHING)
 
     def allows_again(self, batch: Batch) -> bool:
         """Whether a batch that was never sent still fits: the budget may be another one by now."""
@@ -36,14 +36,14 @@ class Bill:
     def at_nothing(self, batch: Batch) -> None:
         """Count a batch that was never created."""
         if self.purse:
-            self.purse.book(_account(batch), Amount())
+            self.purse.book(_account(batch), NOTHING)
 
     def as_answered(self, batch: Batch) -> None:
         """Count what the answers of a batch cost. One that does not say how many tokens it has counts at its worst case; a row without an
         answer is not billed, unless a line cannot be read, which may be any row's."""
         if self.purse is None:
             return
-        spent, unread = Amount(), 0
+        spent, unread = NOTHING, 0
         rows = {row.id: row for row in self.store.rows(batch)}
         for line in self.store.lines(batch):
             said = read(line)
@@ -56,7 +56,7 @@ class Bill:
         self.purse.book(_account(batch), spent)
 
     def _worst(self, what: Row | Spool | Batch) -> Amount:
-        return self.purse.worst(what.input, what.output) if self.purse else Amount()
+        return self.purse.worst(what.input, what.output) if self.purse else NOTHING
 
 
 def _account(batch: Batch) -> str:

@@ -2,7 +2,7 @@
 
     exchange = Exchange(headers, connections=256)
     await exchange.open()
-    reply = await exchange.post(url, data, patience_s=60.0)
+    reply = await exchange.post(url, data, patience_s=lambda: 60.0)
     reply.status, reply.raw
 
 Patience is looked at a few times a second for all that is in flight, rather than by a timer for each: at a thousand rows a second the
@@ -12,7 +12,7 @@ timers would cost as much as the rows.
 import asyncio
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
 CONNECT_S = 30.0
-LOOK_S = 0.1
+LOOK_S = 0.2
 """Seconds between two looks at who has waited too long."""
 
 
@@ -44,7 +44,7 @@ class Exchange:
         self._headers = headers
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
-        self._until: dict[asyncio.Task[None], float] = {}
+        self._waiting: dict[asyncio.Task[None], tuple[float, Callable[[], float]]] = {}
         self._late: set[asyncio.Task[None]] = set()
         self._looking: asyncio.TimerHandle | None = None
 
@@ -68,8 +68,8 @@ class Exchange:
         if self._session:
             await self._session.close()
 
-    async def post(self, url: "URL", data: bytes, patience_s: float) -> Reply:
-        """Ask once.
+    async def post(self, url: "URL", data: bytes, patience_s: Callable[[], float]) -> Reply:
+        """Ask once. `patience_s` says how long to wait, and is asked again while it waits: what others take meanwhile tells more.
 
         Raises:
             Trouble: no connection, a broken one, or no answer in time; `paid` where the server may have done the work.
@@ -79,7 +79,7 @@ class Exchange:
         assert self._session is not None
         task = asyncio.current_task()
         assert task is not None
-        self._until[task] = time.monotonic() + patience_s
+        self._waiting[task] = (time.monotonic(), patience_s)
         try:
             async with self._session.post(url, data=data, allow_redirects=False) as response:
                 raw = await response.read()
@@ -88,7 +88,7 @@ class Exchange:
                 raise
             self._late.discard(task)
             task.uncancel()
-            raise Trouble("timeout", f"no answer within {patience_s:.3g} s (at most [run] timeout_s)", paid=True) from error
+            raise Trouble("timeout", f"no answer within {patience_s():.3g} s (at most [run] timeout_s)", paid=True) from error
         except aiohttp.ConnectionTimeoutError as error:
             raise Trouble("unreachable", f"no connection within {CONNECT_S:g} s", counts=False) from error
         except aiohttp.ClientConnectorError as error:
@@ -98,13 +98,13 @@ class Exchange:
         except (aiohttp.ClientError, OSError) as error:
             raise Trouble("connection", f"the connection broke: {error or type(error).__name__}", paid=True) from error
         finally:
-            del self._until[task]
+            del self._waiting[task]
         return Reply(response.status, response.headers, raw)
 
     def _look(self) -> None:
         now = time.monotonic()
-        for task, until in self._until.items():
-            if now > until and task not in self._late:
+        for task, (since, patience_s) in self._waiting.items():
+            if now - since > patience_s() and task not in self._late:
                 self._late.add(task)
                 task.cancel()
         self._looking = asyncio.get_running_loop().call_later(LOOK_S, self._look)

@@ -8,7 +8,7 @@ counts for it is tokens.
 
 from collections.abc import Iterable, Iterator
 
-from synthdistill.budget import Amount, Purse
+from synthdistill.budget import NOTHING, Amount, Purse
 from synthdistill.records import Completion, Failure, encode
 from synthdistill.samplers.base import Closing, Request, Sampler
 
@@ -31,7 +31,7 @@ class Metered(Closing):
             answered = 0
             for answer in self.sampler.sample(self._admitted(waiting)):
                 answered += 1
-                spent = self.purse.amount(answer.usage) if isinstance(answer, Completion) else Amount()
+                spent = self.purse.amount(answer.usage) if isinstance(answer, Completion) else NOTHING
                 self.purse.settle(self._held.pop(answer.id), spent)
                 yield answer
             if self._ahead is None or not answered:
