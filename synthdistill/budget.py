@@ -94,6 +94,10 @@ class Purse:
         self.price = price
         self.budget = budget
         self.limit = _limit(budget)
+        self.limited = budget is not None and budget != Budget()
+        """Whether there is a budget."""
+        self.counts = price is not None or self.limited
+        """Whether it matters what something costs: there is a price, or a budget."""
         self._rates = _pico(price)
         self._booked = {line.process: Amount(line.pico, line.tokens) for line in _newest(path) if line.booked} if path else {}
         self.earlier = spent_before(path) if path else NOTHING
@@ -168,16 +172,6 @@ class Purse:
         self._write(_Line(name, amount.pico, amount.tokens, booked=True))
         self._booked[name] = amount
         self.earlier += amount - (before or NOTHING)
-
-    @property
-    def counts(self) -> bool:
-        """Whether it matters what something costs: there is a price, or a budget."""
-        return self.price is not None or self.limited
-
-    @property
-    def limited(self) -> bool:
-        """Whether there is a budget."""
-        return self.limit.pico != NO_END or self.limit.tokens != NO_END
 
     def total(self) -> Amount:
         """What all starts have spent, without what is in flight."""

@@ -7,6 +7,7 @@ from aiohttp import web
 from asking import request
 from servers import answer, serve
 
+from synthdistill.budget import Purse, spent_before
 from synthdistill.errors import MissingError, SamplerError
 from synthdistill.records import Completion, Failure
 from synthdistill.samplers import endpoint as endpoints
@@ -278,3 +279,13 @@ def test_a_burst_of_429_cuts_once():
 
     assert found.limit == pytest.approx(75)
     assert found.wait(0, now=0.2) == pytest.approx(0.9)
+
+
+def test_without_price_and_budget_nothing_is_learned_that_a_later_budget_would_rely_on(tmp_path):
+    path = tmp_path / "spend.jsonl"
+    with serve() as server:
+        with Purse(path) as purse:
+            list(ApiSampler(server.url, "m", None, Workload(concurrency=4, purse=purse)).sample(request(f"row {n}") for n in range(30)))
+
+        assert Purse(path).answers == 0
+        assert spent_before(path).tokens > 0

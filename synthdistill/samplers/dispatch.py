@@ -55,8 +55,8 @@ class Dispatch:
         self.endpoints = service.endpoints()
         most = sum(endpoint.ceiling for endpoint in self.endpoints)
         self.waiting = Waiting(service, requests, most)
-        self.together = max(1, min(READ_AT, most // 2))
-        """So many replies are read at once without waiting for more."""
+        self.together = min(READ_AT, most // 4) if most >= READ_AT else 1
+        """So many replies are read without waiting for more: where few are in flight, there is none to lose to a kill."""
         self.streak = Streak(self.endpoints[0].where, service.model)
         self.loop = asyncio.new_event_loop()
         self.exchange = Exchange(service.headers, most)
@@ -164,8 +164,8 @@ class Dispatch:
             if wait > 0:
                 self._later(wait)
             elif self.service.bound.bold(self.in_flight):
-                ask.at_most = self.service.bound.of(ask.size, ask.output)
-                if self.purse.reserve(ask.at_most):
+                ask.at_most = self.service.bound.of(ask.size, ask.output) if self.purse.counts else NOTHING
+                if not self.purse.counts or self.purse.reserve(ask.at_most):
                     self.in_flight += 1
                     return ask, endpoint, endpoint.send(ask.tokens, now)
                 if not self.in_flight:
@@ -240,7 +240,8 @@ class Dispatch:
         spent = sum((self.purse.amount(completion.usage) for completion in found), NOTHING)
         self.purse.settle(ask.at_most, spent if spent.tokens else ask.at_most)
         endpoint.answered(sent, spent.tokens or ask.tokens, at)
-        self.service.bound.learn(ask.size, found[0].usage.input)
+        if self.purse.counts:
+            self.service.bound.learn(ask.size, found[0].usage.input)
         self.streak.answered = True
         self._holds(ask, endpoint)
         self.answers += [*self.streak.end(), *found]
