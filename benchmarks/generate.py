@@ -56,7 +56,7 @@ def main() -> None:
 
 def _cpu(quick: bool) -> Iterator[Figure]:
     """Client CPU a row, three clients by turns."""
-    rows, turns = (3_000, 1) if quick else (8_000, 3)
+    rows, turns = (3_000, 1) if quick else (8_000, 5)
     for concurrency in (64, 256, 1000):
         with _teacher() as url, _project(rows) as full, _project(10) as tiny:
             ways: dict[str, Callable[[int], Any]] = {
@@ -173,7 +173,7 @@ def _kill(quick: bool) -> Iterator[Figure]:
 def _budget(quick: bool) -> Iterator[Figure]:
     """Random jobs: the bill as the server counts it, never above the budget, and the budget used. What a killed process had in flight
     counts at its worst case, and so does the block that it had set aside."""
-    jobs = 8 if quick else int(os.environ.get("JOBS", 100))
+    jobs = 8 if quick else 100
     over = unused = 0
     worst = 1.0
     for job in range(jobs):

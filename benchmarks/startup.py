@@ -25,7 +25,7 @@ import typer.main
 from synthdistill.cli import app
 
 TARGET = 1.4
-OURS = "import sys\n\nfrom synthdistill.cli import main\n\nif __name__ == '__main__':\n    sys.exit(main())\n"
+OURS = "import sys\n\nfrom synthdistill.__main__ import main\n\nif __name__ == '__main__':\n    sys.exit(main())\n"
 EMPTY = "import sys\n\nfrom empty_app import app\n\nif __name__ == '__main__':\n    sys.exit(app())\n"
 
 

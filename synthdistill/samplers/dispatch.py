@@ -15,7 +15,6 @@ import random
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 
 from synthdistill.budget import NOTHING
 from synthdistill.errors import MissingError, SamplerError
@@ -29,9 +28,9 @@ from synthdistill.samplers.trouble import Streak, Trouble, refusal
 from synthdistill.samplers.waiting import Ask, Waiting
 
 ATTEMPTS = 6
-READ_AT, READ_S = 32, 0.02
-"""Replies are read some at a time, after so many seconds at the latest: each alone, between other work, would take three times as long,
-for want of a warm cache."""
+READ_AT, READ_S, FEW = 16, 0.02, 32
+"""Replies are read so many at a time, after so many seconds at the latest: each alone, between other work, would take three times as
+long, for want of a warm cache. Not where fewer than so many requests may be in flight."""
 WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
 RATE_LIMITED_S = 3600.0
 """How long a row is asked again that is told 429 each time."""
@@ -55,8 +54,8 @@ class Dispatch:
         self.endpoints = service.endpoints()
         most = sum(endpoint.ceiling for endpoint in self.endpoints)
         self.waiting = Waiting(service, requests, most)
-        self.together = min(READ_AT, most // 4) if most >= READ_AT else 1
-        """So many replies are read without waiting for more: where few are in flight, there is none to lose to a kill."""
+        self.few = most < FEW
+        """Whether a row is kept by the caller before another is asked for in its place: there is no time to be won, and less to lose."""
         self.streak = Streak(self.endpoints[0].where, service.model)
         self.loop = asyncio.new_event_loop()
         self.exchange = Exchange(service.headers, most)
@@ -75,9 +74,9 @@ class Dispatch:
     def run(self) -> Iterator[Completion | Failure]:
         """The answers as they come; then the error that ended the asking, if one did."""
         self.loop.run_until_complete(self.exchange.open())
-        self.loop.call_soon(self._pump)
         while not (self.over and not self.answers):
             if not self.answers:
+                self.loop.call_soon(self._pump)
                 self.waiter = self.loop.create_future()
                 try:
                     self.loop.run_until_complete(self.waiter)
@@ -107,13 +106,18 @@ class Dispatch:
 
     def _pump(self) -> None:
         """Send what may be sent now; see to it that this is called again when more may."""
+        if self.few:
+            self._read()
+        if self.few and self.answers:
+            self._wake()
+            return
         while (step := self._step()) is not None:
             worker = self.loop.create_task(self._work(*step))
             self.workers.add(worker)
             worker.add_done_callback(self.workers.discard)
         if self.over:
             self._wake()
-        elif len(self.replies) >= self.together:
+        elif len(self.replies) >= READ_AT:
             self._hand_over()
         elif (self.replies or self.answers) and self.handing is None:
             self.handing = self.loop.call_later(READ_S, self._hand_over)
@@ -123,10 +127,7 @@ class Dispatch:
         if self.handing:
             self.handing.cancel()
             self.handing = None
-        try:
-            self._read()
-        except Exception as error:  # whatever it is, the caller must see it rather than wait for ever
-            self._end(error)
+        self._read()
         self._pump()
         self._wake()
 
@@ -139,7 +140,7 @@ class Dispatch:
         step: _Step | None = (ask, endpoint, sent)
         while step is not None:
             await self._attempt(*step)
-            step = self._step()
+            step = None if self.few else self._step()
             self._pump()
 
     def _step(self) -> _Step | None:
@@ -197,8 +198,7 @@ class Dispatch:
         if self.over:
             return
         self.error, self.over = error, True
-        with suppress(Exception):  # a full disk under the ledger, which is what ended it
-            self._read()
+        self._read()
         self.answers += self.streak.end()
 
     async def _attempt(self, ask: Ask, endpoint: Endpoint, sent: Sent) -> None:
@@ -229,11 +229,17 @@ class Dispatch:
         while self.replies:
             ask, endpoint, sent, raw, at = self.replies.popleft()
             try:
-                found = completions(raw, ask.requests, self.service.model, round(at - sent.at, 4))
-            except BadBody as error:
-                self._troubled(ask, endpoint, sent, Trouble("bad_body", str(error), paid=True))
-            else:
-                self._answered(ask, endpoint, sent, found, at)
+                self._understand(ask, endpoint, sent, raw, at)
+            except Exception as error:  # whatever it is, the caller must see it rather than wait for ever
+                self._end(error)
+
+    def _understand(self, ask: Ask, endpoint: Endpoint, sent: Sent, raw: bytes, at: float) -> None:
+        try:
+            found = completions(raw, ask.requests, self.service.model, round(at - sent.at, 4))
+        except BadBody as error:
+            self._troubled(ask, endpoint, sent, Trouble("bad_body", str(error), paid=True))
+        else:
+            self._answered(ask, endpoint, sent, found, at)
 
     def _answered(self, ask: Ask, endpoint: Endpoint, sent: Sent, found: list[Completion], at: float) -> None:
         self.in_flight -= 1
