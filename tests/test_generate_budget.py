@@ -363,6 +363,18 @@ def test_a_signal_ends_it_cleanly_and_the_same_command_goes_on(tmp_path, sent, c
     assert len({row["id"] for row in sealed(recipe)}) == len(sealed(recipe)) == 100
 
 
+def test_what_came_before_a_signal_is_kept_where_many_are_in_flight(tmp_path):
+    with CountingServer(latency_s=0.05) as server:
+        recipe = paid(tmp_path, server, rows=600, run={"concurrency": 64, "shards": 4})
+        process = started(recipe)
+        server.after(300, 0.01, lambda: process.send_signal(signal.SIGTERM))
+        process.communicate(timeout=60)
+        asked, kept = server.asked.total(), len(journaled(recipe))
+
+    assert process.returncode == 143
+    assert asked - 64 - 20 <= kept < 600  # those in flight, and where the signal comes while some are kept, the rest of these
+
+
 def test_a_kill_at_half_loses_nothing_doubles_nothing_and_asks_little_again(tmp_path):
     moments = random.Random(20261122)
     for number in range(3):
