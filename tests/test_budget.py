@@ -14,6 +14,7 @@ from project import environment
 from synthdistill.budget import BLOCKS, PICO, Amount, Budget, Price, Purse, spent_before
 from synthdistill.errors import StorageError
 from synthdistill.records import Usage
+from synthdistill.samplers.worst_case import WorstCase
 
 PRICE = Price(input=1.0, output=2.0)
 
@@ -368,3 +369,18 @@ def test_real_processes_killed_again_and_again_never_pass_the_limit(path: Path):
         if ends:
             break
     assert ends or sent > 20_000
+
+
+def test_a_request_that_hung_since_the_first_counts_by_what_was_learned_meanwhile():
+    purse = Purse(None, Price(input=1.0), Budget(usd=1.0))
+    bound = WorstCase(purse)
+    first = bound.of(1000, 10)
+    assert purse.reserve(first)
+
+    for _ in range(30):
+        bound.learn(1000, 250)
+    bound.lose(1000, 10, first)
+
+    assert first.tokens > 1000
+    assert purse.held.tokens == 0
+    assert 250 + 10 <= purse.spent.tokens <= 250 * 1.1 + 11
