@@ -8,8 +8,9 @@ from asking import request
 from servers import answer, serve
 
 from synthdistill.budget import Purse, spent_before
-from synthdistill.errors import MissingError, SamplerError
+from synthdistill.errors import MissingError, SamplerError, StorageError
 from synthdistill.records import Completion, Failure
+from synthdistill.samplers import dispatch as dispatches
 from synthdistill.samplers import endpoint as endpoints
 from synthdistill.samplers.api import ApiSampler
 from synthdistill.samplers.base import Workload
@@ -289,3 +290,45 @@ def test_without_price_and_budget_nothing_is_learned_that_a_later_budget_would_r
 
         assert Purse(path).answers == 0
         assert spent_before(path).tokens > 0
+
+
+@pytest.mark.parametrize("concurrency", [8, 64, None])
+def test_requests_that_went_out_before_a_field_was_known_to_be_refused_are_asked_again(concurrency):
+    refused = {"error": {"message": "Unsupported parameter: 'max_tokens'", "param": "max_tokens", "code": "unsupported_parameter"}}
+
+    def choose(body, number):
+        return (lambda http, asked: web.json_response(refused, status=400)) if "max_tokens" in body else None
+
+    with serve(choose=choose, latency_s=0.02) as server:
+        sampler = ApiSampler(server.url, "m", None, Workload(concurrency=concurrency))
+        found = list(sampler.sample(request(f"row {number}") for number in range(200)))
+
+    assert {type(row) for row in found} == {Completion}
+    assert len({row.id for row in found}) == len(found) == 200
+
+
+def test_a_signal_that_comes_while_answers_are_handed_over_arrives_as_it_is(monkeypatch):
+    wake, woken = dispatches.Dispatch._wake, []
+
+    def stopped(dispatch):
+        wake(dispatch)
+        woken.append(dispatch)
+        if len(woken) == 5:
+            raise SystemExit(143)
+
+    monkeypatch.setattr(dispatches.Dispatch, "_wake", stopped)
+
+    with serve(latency_s=0.02) as server, pytest.raises(SystemExit) as error:
+        list(ApiSampler(server.url, "m", None, Workload(concurrency=64)).sample(request(f"row {number}") for number in range(500)))
+
+    assert error.value.code == 143
+
+
+def test_a_ledger_that_cannot_be_written_ends_the_asking_with_its_error(monkeypatch):
+    def full(purse, reserved, spent):
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(Purse, "settle", full)
+
+    with serve([500]) as server, pytest.raises(StorageError, match="the disk is full"):
+        list(ApiSampler(server.url, "m", None, Workload(concurrency=1)).sample([request("row 0")]))

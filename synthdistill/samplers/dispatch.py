@@ -93,6 +93,8 @@ class Dispatch:
         if self.loop.is_closed():
             return
         try:
+            self.loop.stop()  # one round, for a signal may have left the end of `run`'s waiting behind, which would stop the next
+            self.loop.run_forever()
             self.loop.run_until_complete(self._shut())
         finally:
             self.loop.close()
@@ -210,7 +212,10 @@ class Dispatch:
         except Trouble as trouble:
             endpoint.in_flight -= 1
             self._read()  # what came before the trouble is known before it
-            self._troubled(ask, endpoint, sent, trouble)
+            try:
+                self._troubled(ask, endpoint, sent, trouble)
+            except Exception as error:  # a full disk under the ledger
+                self._end(error)
         except Exception as error:  # whatever it is, the caller must see it rather than wait for ever
             self._end(error)
         else:
@@ -243,6 +248,7 @@ class Dispatch:
 
     def _answered(self, ask: Ask, endpoint: Endpoint, sent: Sent, found: list[Completion], at: float) -> None:
         self.in_flight -= 1
+        self.answers += [*self.streak.end(), *found]
         spent = sum((self.purse.amount(completion.usage) for completion in found), NOTHING)
         self.purse.settle(ask.at_most, spent if spent.tokens else ask.at_most)
         endpoint.answered(sent, spent.tokens or ask.tokens, at)
@@ -250,7 +256,6 @@ class Dispatch:
             self.service.bound.learn(ask.size, found[0].usage.input)
         self.streak.answered = True
         self._holds(ask, endpoint)
-        self.answers += [*self.streak.end(), *found]
         if len(found) < len(ask.requests):  # the server does not know `n`, or gives fewer
             self.service.without.add("n")
             self.waiting.split(ask, ask.requests[len(found) :], at)
@@ -298,6 +303,9 @@ class Dispatch:
         """Whether the same can be asked otherwise: a field that this server refuses is left out from now on."""
         if trouble.kind != "rejected":
             return False
+        if ask.written and ask.written[1] < len(self.service.without):  # it went out before the refusal of another was heard
+            self.waiting.again(ask, now)
+            return True
         refused = trouble.parameter
         if len(ask.requests) > 1 and (refused == "n" or "n" not in self.service.without):
             self.service.without.add("n")  # many refuse it without saying so; one by one will show
