@@ -9,9 +9,7 @@ third row unanswered. Rows are billed when their batch ends, by custom_id. `when
 client is: it may kill the client, or return `drop` to close the connection or a status code to answer with.
 """
 
-import asyncio
 import json
-import threading
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+from background import in_background
 from servers import answer
 
 VALIDATING_S, WORKING_S, FINALIZING_S, CANCELLING_S, DAY_S = 90.0, 600.0, 90.0, 90.0, 86_400.0
@@ -276,38 +275,16 @@ def serve_batches(
 ) -> Iterator[BatchServer]:
     """A server while the block lasts."""
     server = BatchServer(list(ends or []), fate, when, key)
-    ready, loop = threading.Event(), asyncio.new_event_loop()
-
-    async def start() -> web.AppRunner:
-        app = web.Application(client_max_size=1 << 30, middlewares=[server.gate])
-        app.router.add_post("/v1/files", server.upload)
-        app.router.add_get("/v1/files", server.list_files)
-        app.router.add_get("/v1/files/{id}/content", server.content)
-        app.router.add_post("/v1/batches", server.create)
-        app.router.add_get("/v1/batches", server.list_batches)
-        app.router.add_get("/v1/batches/{id}", server.retrieve)
-        app.router.add_post("/v1/batches/{id}/cancel", server.cancel)
-        app.router.add_post("/v1/chat/completions", server.chat)
-        app.router.add_get("/v1/clock", server.tell_time)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        server.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-        return runner
-
-    def work() -> None:
-        asyncio.set_event_loop(loop)
-        runner = loop.run_until_complete(start())
-        ready.set()
-        loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
-        loop.close()
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    assert ready.wait(10)
-    try:
+    app = web.Application(client_max_size=1 << 30, middlewares=[server.gate])
+    app.router.add_post("/v1/files", server.upload)
+    app.router.add_get("/v1/files", server.list_files)
+    app.router.add_get("/v1/files/{id}/content", server.content)
+    app.router.add_post("/v1/batches", server.create)
+    app.router.add_get("/v1/batches", server.list_batches)
+    app.router.add_get("/v1/batches/{id}", server.retrieve)
+    app.router.add_post("/v1/batches/{id}/cancel", server.cancel)
+    app.router.add_post("/v1/chat/completions", server.chat)
+    app.router.add_get("/v1/clock", server.tell_time)
+    with in_background(app) as origin:
+        server.url = f"{origin}/v1"
         yield server
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()

@@ -5,9 +5,7 @@ with hub_server({"train.jsonl": b"..."}) as hub:
     assert hub.asked
 """
 
-import asyncio
 import hashlib
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from background import in_background
 
 REPO = "our/tickets"
 
@@ -100,37 +99,15 @@ class Hub:
 def hub_server(files: dict[str, bytes]) -> Iterator[Hub]:
     """A hub while the block lasts."""
     hub = Hub(files)
-    ready, loop = threading.Event(), asyncio.new_event_loop()
-
-    async def start() -> web.AppRunner:
-        app = web.Application()
-        api, own = f"/api/datasets/{REPO}", f"/datasets/{REPO}"
-        app.router.add_get(api, hub.info)
-        app.router.add_get(f"{api}/revision/{{revision}}", hub.info)
-        app.router.add_get(f"{api}/tree/{{revision}}", hub.tree)
-        app.router.add_get(f"{api}/tree/{{revision}}/{{path:.+}}", hub.tree)
-        app.router.add_post(f"{api}/paths-info/{{revision}}", hub.paths)
-        app.router.add_get(f"{own}/resolve/{{revision}}/{{path:.+}}", hub.file)
-        app.router.add_route("*", "/{path:.*}", hub.other)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        hub.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        return runner
-
-    def work() -> None:
-        asyncio.set_event_loop(loop)
-        runner = loop.run_until_complete(start())
-        ready.set()
-        loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
-        loop.close()
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    assert ready.wait(10)
-    try:
+    app = web.Application()
+    api, own = f"/api/datasets/{REPO}", f"/datasets/{REPO}"
+    app.router.add_get(api, hub.info)
+    app.router.add_get(f"{api}/revision/{{revision}}", hub.info)
+    app.router.add_get(f"{api}/tree/{{revision}}", hub.tree)
+    app.router.add_get(f"{api}/tree/{{revision}}/{{path:.+}}", hub.tree)
+    app.router.add_post(f"{api}/paths-info/{{revision}}", hub.paths)
+    app.router.add_get(f"{own}/resolve/{{revision}}/{{path:.+}}", hub.file)
+    app.router.add_route("*", "/{path:.*}", hub.other)
+    with in_background(app) as origin:
+        hub.url = origin
         yield hub
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()

@@ -9,7 +9,6 @@ The answer to a row is `echo: ` and its last message, so that a mixed-up row is 
 
 import asyncio
 import json
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+from background import in_background
 
 Fault = int | str | Callable[[web.Request, dict[str, Any]], Any] | None
 """A status code; `broken`, `cut`, `drop`, `hang`, `no_choices`; a function that makes the response; None for a good answer."""
@@ -102,31 +102,8 @@ def serve(
     """A server while the block lasts. `faults` are given out in order, then all is well; or `choose` decides."""
     given = faults or []
     server = Server(choose or (lambda body, number: given[number] if number < len(given) else None), latency_s, headers or {})
-    ready, loop = threading.Event(), asyncio.new_event_loop()
-
-    async def start() -> web.AppRunner:
-        app = web.Application(client_max_size=64 << 20)
-        app.router.add_post("/v1/chat/completions", server.chat)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", port)
-        await site.start()
-        server.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-        return runner
-
-    def work() -> None:
-        asyncio.set_event_loop(loop)
-        runner = loop.run_until_complete(start())
-        ready.set()
-        loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
-        loop.close()
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    assert ready.wait(10)
-    try:
+    app = web.Application(client_max_size=64 << 20)
+    app.router.add_post("/v1/chat/completions", server.chat)
+    with in_background(app, port) as origin:
+        server.url = f"{origin}/v1"
         yield server
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
