@@ -17,7 +17,11 @@ import typer
 from synthdistill.errors import GateError, RecipeError, SynthdistillError, storage
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from synthdistill import recipe as recipes
     from synthdistill.manifest import Manifest
+    from synthdistill.ops.registry import Entry, Hook, Registry
     from synthdistill.runs import Run
     from synthdistill.stages.run import Job
 
@@ -161,6 +165,111 @@ def demo(
 
 
 @app.command()
+def redistill(
+    recipe: Recipe,
+    settings: Set = [],  # noqa: B006
+    now: Annotated[bool, typer.Option("--now", help="Make a run, whatever the rules say.")] = False,
+    accept_terms: AcceptTerms = False,
+    env_file: Annotated[Path | None, typer.Option("--env-file", metavar="PATH", help="A file of NAME=value lines, yours only.")] = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """What cron calls: is a new student due? Make it, hold it against the one in use, promote or keep (exit 4)."""
+    from synthdistill import console
+    from synthdistill.ops import environment
+    from synthdistill.stages import redistill as page
+
+    if env_file is not None:
+        environment.take(env_file)
+    job = _job(recipe, "main", settings, None, quiet or as_json, accept_terms=accept_terms)
+    found = page.plan(job, by_hand=now) if dry_run else page.call(job, by_hand=now, told=_told(quiet or as_json))
+    if as_json:
+        console.print_json(found.as_dict())
+    elif dry_run:
+        console.table("", ["rule", "found", "due at", "due"], [rule.cells() for rule in found.rules])
+        console.say(found.text)
+    elif not (quiet and found.event == "not_due"):
+        console.say(console.stamped(found.text))
+    if found.code:
+        raise typer.Exit(found.code)
+
+
+@app.command()
+def schedule(
+    recipe: Recipe,
+    at: Annotated[str, typer.Option("--at", metavar="TIMES", help="Five fields of cron, or @hourly, @daily, ...")] = "0 3 * * *",
+    kind: Annotated[str, typer.Option("--as", metavar="KIND", help="cron, systemd, kubernetes or github.")] = "cron",
+    install: Annotated[bool, typer.Option("--install", help="Put it where it works, over an earlier one of this recipe.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Take it away again.")] = False,
+    env_file: Annotated[Path | None, typer.Option("--env-file", metavar="PATH", help="A file of NAME=value lines, yours only.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print or install what calls redistill: a crontab line, a systemd timer, a CronJob, a workflow."""
+    from synthdistill import console
+    from synthdistill.ops import schedule as schedules
+
+    if install and remove:
+        raise RecipeError("--install and --remove do not go together", "Give one of them")
+    note = console.progress_for(quiet=False).note
+    found = schedules.remove(recipe, kind) if remove else schedules.write(recipe, kind, at, env_file=env_file, install=install, note=note)
+    if as_json:
+        console.print_json(found.as_dict())
+    elif remove:
+        console.say(f"removed: {kind} calls it no more" if found.text else f"there is no schedule of {recipe} with {kind}")
+    else:
+        console.say(found.text.rstrip("\n"))
+        if install:
+            console.say(f"installed; its calls write to {found.log}")
+
+
+@app.command()
+def promote(
+    recipe: Recipe,
+    run: RunName = "main",
+    force: Annotated[bool, typer.Option("--force", help="A run that did not pass its gate as well.")] = False,
+    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="For the history.")] = "by hand",
+    as_json: Json = False,
+) -> None:
+    """Put a run in use: move `current` to it, and run the hook."""
+    from synthdistill import terms
+
+    read, place = _read(recipe, run)
+    registry, hook = _registry(read, place)
+    _moved(registry.promote(place, by=terms.user(), why=why, hook=hook, force=force), place, as_json)
+
+
+@app.command()
+def rollback(
+    recipe: Recipe,
+    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="For the history.")] = "by hand",
+    as_json: Json = False,
+) -> None:
+    """Put the run in use that was so before."""
+    from synthdistill import terms
+
+    read, place = _read(recipe, "main")
+    registry, hook = _registry(read, place)
+    _moved(registry.rollback(by=terms.user(), why=why, hook=hook), place, as_json)
+
+
+@app.command()
+def runs(recipe: Recipe, as_json: Json = False) -> None:
+    """List a recipe's runs: which is in use, what each kept of its teacher and cost, what was decided and why."""
+    from synthdistill import console
+    from synthdistill.ops import registry
+
+    read, place = _read(recipe, "main")
+    found = list(registry.listed(registry.Registry(place.folder.parent)))
+    if as_json:
+        console.print_json({"folder": str(place.folder.parent), "runs": found})
+    elif found:
+        console.table("", ["", "run", "made", "retention", "cost", "decision", "why"], [console.run_cells(each) for each in found])
+    else:
+        console.say(f"{read.name} has no run yet: synthdistill run {place.recipe}")
+
+
+@app.command()
 def report(folder: RunFolder, run: RunName = "main", as_json: Json = False) -> None:
     """Write a run's HTML report again and say where it is."""
     from synthdistill import console
@@ -274,6 +383,30 @@ def _complain(error: SynthdistillError) -> NoReturn:
     sys.exit(error.code)
 
 
+def _read(recipe: Path, run: str) -> "tuple[recipes.Recipe, Run]":
+    """A recipe, and where a run of it lies."""
+    from synthdistill import recipe as recipes
+
+    path = recipes.find(recipe)
+    read = recipes.load(path)
+    return read, read.place(path, run)
+
+
+def _registry(read: "recipes.Recipe", place: "Run") -> "tuple[Registry, Hook]":
+    from synthdistill.ops.registry import Hook, Registry
+
+    return Registry(place.folder.parent), Hook(read.redistill.hook, read.redistill.hook_timeout_s)
+
+
+def _moved(entry: "Entry", place: "Run", as_json: bool) -> None:
+    from synthdistill import console
+
+    if as_json:
+        console.print_json({"event": entry.event, "run": entry.run, "current": str(place.folder.parent / "current")})
+    else:
+        console.say(f"{entry.run} is in use: {place.folder.parent / 'current'}")
+
+
 def _job(recipe: Path, run: str, settings: list[str], limit: int | None, quiet: bool, *, accept_terms: bool = False) -> "Job":
     from synthdistill import console
     from synthdistill import recipe as recipes
@@ -323,14 +456,20 @@ def _stage(
 
 
 def _whole(job: "Job", dry_run: bool, as_json: bool) -> None:
-    from synthdistill import console
     from synthdistill.stages.run import STAGES, run
 
     if dry_run:
         _planned(job, list(STAGES), as_json)
         return
-    manifests = run(job, told=lambda stage, manifest: None if as_json else console.say(console.stage_line(stage, manifest)))
+    manifests = run(job, told=_told(as_json))
     _judged(job, manifests, as_json, tell_stages=False)
+
+
+def _told(silent: bool) -> "Callable[[str, Manifest], None]":
+    """What is said of a stage as it ends."""
+    from synthdistill import console
+
+    return lambda stage, manifest: None if silent else console.say(console.stage_line(stage, manifest))
 
 
 def _planned(job: "Job", stages: list[str], as_json: bool) -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
@@ -115,6 +116,20 @@ def print_json(value: Any) -> None:
     """One JSON object on stdout."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
     sys.stdout.flush()
+
+
+def stamped(line: str) -> str:
+    """A line for a log: the time, in UTC, before it."""
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line}"
+
+
+def run_cells(run: Mapping[str, Any]) -> list[str]:
+    """A row of the list of runs, from what the registry tells of one."""
+    low, high = run["retention_low"], run["retention_high"]
+    kept = "" if run["retention"] is None else f"{run['retention']:.3f}" + (f" ({low:.3f} to {high:.3f})" if low is not None else "")
+    cost = "" if run["cost_usd"] is None else f"${run['cost_usd']:.2f}"
+    decision = (run["decision"] or ("" if run["finished"] else "unfinished")) + ("" if run["on_disk"] else ", pruned")
+    return ["*" if run["current"] else "", run["run"], run["made"][:16].replace("T", " "), kept, cost, decision, run["why"] or ""]
 
 
 def stage_line(stage: str, manifest: Manifest) -> str:

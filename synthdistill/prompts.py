@@ -29,7 +29,7 @@ from synthdistill.messages import parsed
 from synthdistill.operations import Operation, Personas
 from synthdistill.prompt_template import Template, read_text, template_path
 from synthdistill.records import Dropped, Message, Prompt, Split, Synthesized, digest
-from synthdistill.settings import Settings
+from synthdistill.settings import Settings, how
 from synthdistill.shards import Output, read, shard_of, write
 from synthdistill.sources import Row, hashes, read_rows
 from synthdistill.spool import Spool
@@ -49,6 +49,12 @@ class Config(Settings):
     held_out: Annotated[float, Field(ge=0, lt=1)] | Annotated[str, Field(min_length=1)] = 0.1
     validation: float = Field(0.05, ge=0, lt=1)
     synthesize: Operation | None = None
+    frozen: str | None = how(None, min_length=1)
+    """A folder that stands in for the recipe's where the rows are read: what `redistill` copied there when a run began."""
+
+    def rows_base(self, base: Path) -> Path:
+        """Where the paths of the rows start; `base` is the recipe's folder."""
+        return base / self.frozen if self.frozen else base
 
     @model_validator(mode="after")
     def _one_place_for_the_system(self) -> Self:
@@ -128,9 +134,9 @@ def load(
     with Spool(folder, "rows", shards) as rows, Spool(folder, "ids", shards) as ids:
         found = Collection(_columns(config), contents(config, base), rows, ids, teacher)
         if isinstance(config.held_out, str):
-            for row in read_rows(config.held_out, "[prompts] held_out", base):
+            for row in read_rows(config.held_out, "[prompts] held_out", config.rows_base(base)):
                 found.add(row, given="held_out")
-        for row in read_rows(config.source, base=base):
+        for row in read_rows(config.source, base=config.rows_base(base)):
             found.add(row)
         found.refuse_ids_with_two_contents()
         last = _last_ids(found, limit) if limit is not None else None
@@ -191,9 +197,9 @@ def files(config: Config, base: Path) -> dict[str, str]:
     Raises:
         RecipeError, MissingError: one is not there.
     """
-    found = hashes(config.source, base=base)
+    found = hashes(config.source, base=config.rows_base(base))
     if isinstance(config.held_out, str):
-        found |= hashes(config.held_out, "[prompts] held_out", base)
+        found |= hashes(config.held_out, "[prompts] held_out", config.rows_base(base))
     if config.few_shot:
         found |= hashes(config.few_shot.file, few_shot.KEY, base)
     for name, key in ((config.template, "[prompts] template"), (config.system, "[prompts] system")):
@@ -220,7 +226,7 @@ def messages_for(config: Config, base: Path, template: Path, grown: Iterable[Syn
     student = Template(template)
     found: dict[str, list[Message]] = {}
     for source in [config.source] + ([config.held_out] if isinstance(config.held_out, str) else []):
-        for row in read_rows(source, base=base):
+        for row in read_rows(source, base=config.rows_base(base)):
             content = teacher.of(row)
             if not content.unfit:
                 found.setdefault(digest(content.messages, content.tools), student.render(row))

@@ -141,13 +141,15 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A metric on the rows of a slice, for the systems side by side. `gap` is student minus teacher, paired."""
+    """A metric on the rows of a slice, for the systems side by side. `gap` is student minus teacher, paired. `current` is the student in
+    use, null where there is none."""
 
     metric: str
     slice: str
     student: float | None
     teacher: float | None
     base: float | None
+    current: float | None = field(default=None, kw_only=True)
     gap: float | None
     interval: Interval | None
     n: int

@@ -24,6 +24,8 @@ class Run:
     base: Path
     recipe: str
     """The recipe's file as the user typed it, for the commands that messages suggest."""
+    again: str | None = None
+    """The one command that goes on with this run, where it is not that of the stage; None for a run that a person made."""
 
     @classmethod
     def find(cls, folder: Path) -> "Run":
@@ -35,7 +37,7 @@ class Run:
         folder = folder.resolve()
         try:
             place = json.loads((folder / "place.json").read_bytes())
-            return cls(folder, Path(place["base"]), str(place["recipe"]))
+            return cls(folder, Path(place["base"]), str(place["recipe"]), place.get("again"))
         except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError) as error:
             raise RecipeError(f"{folder} is no run", "Give the folder of a run, as runs/NAME/main, or a recipe") from error
 
@@ -48,7 +50,8 @@ class Run:
         with storage(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             beside = self.folder / ".place.json.tmp"
-            beside.write_text(json.dumps({"base": str(self.base), "recipe": self.recipe}) + "\n", encoding="utf-8")
+            place = {"base": str(self.base), "recipe": self.recipe} | ({"again": self.again} if self.again else {})
+            beside.write_text(json.dumps(place) + "\n", encoding="utf-8")
             beside.replace(self.folder / "place.json")
 
     @property
@@ -62,6 +65,8 @@ class Run:
 
     def command(self, stage: str) -> str:
         """The command that does a stage of this run."""
+        if self.again and stage in ("generate", "filter", "train", "eval", "run"):
+            return self.again
         named = "" if self.name == "main" else f" --run {self.name}"
         return f"synthdistill {stage} {self.recipe}{named}"
 

@@ -27,7 +27,8 @@ from synthdistill import hub
 from synthdistill.errors import RecipeError
 from synthdistill.manifest import file_hash
 
-SUFFIXES = (".jsonl", ".csv", ".parquet", ".jsonl.gz", ".csv.gz")
+SUFFIXES = (".jsonl", ".csv", ".parquet", ".jsonl.gz", ".csv.gz", ".jsonl.zst", ".csv.zst")
+PACKED = (".gz", ".zst")
 _OTHERS = (".json", ".ndjson", ".tsv", ".xlsx", ".arrow", ".gz", ".zst", ".bz2", ".xz", ".zip")
 """Endings of rows that cannot be read: in a folder they are refused rather than passed over."""
 _EXPECTED = f"expected one of {', '.join(SUFFIXES)}"
@@ -106,6 +107,27 @@ def source_files(name: str | Path, key: str, base: Path | None = None) -> list[P
     return sorted(set(files))
 
 
+@contextmanager
+def unpacked(path: Path, name: str) -> Iterator[IO[bytes]]:
+    """The bytes of a file, those that were packed where it is a .gz or .zst. `name` is what a message calls it.
+
+    Raises:
+        RecipeError: it cannot be unpacked, or not to its end; what was read before that is right.
+    """
+    ending = path.suffix.lower()
+    if ending not in PACKED:
+        with path.open("rb") as handle:
+            yield handle
+        return
+    try:
+        with gzip.open(path, "rb") if ending == ".gz" else _zst(path) as handle:
+            yield handle  # type: ignore[misc]  # a GzipFile reads as any binary file does
+    except (EOFError, zlib.error, OSError) as error:
+        if isinstance(error, OSError) and error.errno:  # the system's word on the file, not gzip's or pyarrow's on what it holds
+            raise
+        raise RecipeError(f"{name} cannot be unpacked: {error}", "Pack it again; it may have been copied while it was written") from error
+
+
 def _names(source: str | Path | list[str]) -> list[str | Path]:
     return [*source] if isinstance(source, list) else [source]
 
@@ -141,29 +163,22 @@ def _holds_rows(path: Path) -> bool:
 
 def _of_files(files: list[Path], base: Path | None) -> Iterator[Row]:
     for file in files:
-        yield from _READERS[_suffix(file).removesuffix(".gz")](file, _seen_from(base, file))
+        yield from _READERS["." + _suffix(file).split(".")[1]](file, _seen_from(base, file))
 
 
 def _seen_from(base: Path | None, path: Path) -> str:
     return str(path.relative_to(base)) if base and path.is_relative_to(base) else path.name
 
 
-@contextmanager
-def _opened(path: Path, name: str) -> Iterator[IO[bytes]]:
-    """The bytes of a file, unpacked where it is a .gz."""
-    if path.suffix.lower() != ".gz":
-        with path.open("rb") as handle:
-            yield handle
-        return
-    try:
-        with gzip.open(path, "rb") as unpacked:
-            yield unpacked  # type: ignore[misc]  # a GzipFile reads as any binary file does
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise RecipeError(f"{name} cannot be unpacked: {error}", "Pack it again; it may have been copied while it was written") from error
+def _zst(path: Path) -> IO[bytes]:
+    """All frames of a .zst, one after the other."""
+    import pyarrow
+
+    return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"))
 
 
 def _jsonl(path: Path, name: str) -> Iterator[Row]:
-    with _opened(path, name) as lines:
+    with unpacked(path, name) as lines:
         for number, line in enumerate(lines, 1):
             place = f"{name} line {number}"
             text = _utf8(line, place).removeprefix("\ufeff")
@@ -182,7 +197,7 @@ def _jsonl(path: Path, name: str) -> Iterator[Row]:
 
 def _csv(path: Path, name: str) -> Iterator[Row]:
     csv.field_size_limit(sys.maxsize)  # the library's limit of 128 KiB is less than a long document
-    with _opened(path, name) as handle:
+    with unpacked(path, name) as handle:
         reader = csv.DictReader(io.TextIOWrapper(handle, encoding="utf-8-sig", newline=""), strict=True)
         try:
             twice = [column for column, count in Counter(reader.fieldnames or []).items() if count > 1]

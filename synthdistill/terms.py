@@ -80,7 +80,7 @@ def accept(model: Model, place: Run) -> None:
         return
     identity = identify(model, place.base)
     accepted = Acceptance(
-        by=_user(),
+        by=user(),
         host=platform.node(),
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         model=identity.id,
@@ -202,7 +202,7 @@ def _read(place: Run) -> list[Acceptance]:
         ) from error
 
 
-def _user() -> str:
+def user() -> str:
     """The name of the account; its number where it has none, as in many containers."""
     try:
         return getpass.getuser()

@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import random
+import shutil
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from synthdistill import shards
 from synthdistill.errors import ChangedError, RecipeError, StorageError, SynthdistillError, UnfinishedError
 from synthdistill.manifest import Counts, file_hash, load, open_stage
 from synthdistill.progress import Silent
-from synthdistill.records import Completion, Example, Failure, Prompt, Usage, digest
+from synthdistill.records import Completion, Failure, Prompt, Usage, digest
 from synthdistill.runs import Run
 from synthdistill.samplers import identify
 from synthdistill.samplers.base import (
@@ -27,7 +28,7 @@ from synthdistill.samplers.base import (
     Workload,
     completion_id,
 )
-from synthdistill.stages import asked, eval, timing
+from synthdistill.stages import asked, eval, seen, timing
 from synthdistill.stages.eval import Config, Gate, GateSlices, Speed, StudentPrice, judge
 
 QUICK = Speed(prompts=8, rounds=3, single=3)
@@ -57,9 +58,9 @@ def answer(prompt, identifier, text, index=0, latency=0.5):
     return Completion(identifier, prompt.id, prompt.source_ids, index, text, finish, "m", Usage(10, 4), latency)
 
 
-def model(folder: Path) -> Path:
+def model(folder: Path, name: str = "") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text("{}")
+    (folder / "config.json").write_text(json.dumps({"name": name}))
     return folder
 
 
@@ -70,9 +71,9 @@ def number(prompt) -> int:
 class Bench:
     """A run whose generate, filter and train are sealed, and three models that say what a test makes them say."""
 
-    def __init__(self, folder: Path, monkeypatch=None, count=40) -> None:
+    def __init__(self, folder: Path, monkeypatch=None, count=40, name="main") -> None:
         self.folder, self.count = folder, count
-        self.place = Run(folder / "runs" / "main", folder, "recipe.toml")
+        self.place = Run(folder / "runs" / name, folder, "recipe.toml")
         model(folder / "base")
         self.reference = lambda i: f"answer {i}"
         self.said = {"teacher": lambda i: f"answer {i}", "student": lambda i: f"answer {i}", "base": lambda i: "noise"}
@@ -82,6 +83,7 @@ class Bench:
         self.teacher = ScriptedModel(kind="scripted", answers="answers.jsonl")
         jsonl(folder / "answers.jsonl", [{"text": "unused"}])
         self.trained, self.not_asked = [], []
+        self.current = None
         self.teacher_sampling = Sampling()
         self.pace = {}
         if monkeypatch:
@@ -90,6 +92,8 @@ class Bench:
 
     def open(self, opened, base, workload):
         name = Path(opened.model).name if isinstance(opened, TransformersModel) else "teacher"
+        if name == "student" and not Path(opened.model).is_relative_to(self.place.folder):
+            name = "current"
         return Scripted(name, lambda request: self.said[name](number(request.prompt)), self.history, self.pace.get(name, 0.0))
 
     def prompts(self):
@@ -109,9 +113,12 @@ class Bench:
 
     def prepare(self):
         for stage in ("generate", "filter", "train"):
-            opening = open_stage(
-                self.place.stage(stage), stage, {"generate": {"sampling": self.teacher_sampling.what()}}, inputs={}, run=self.place
-            )
+            decides = {
+                "generate": {"sampling": self.teacher_sampling.what()},
+                "prompts": {"source": "rows.jsonl", "template": "prompt.md"},
+                "train": {},
+            }
+            opening, outputs = open_stage(self.place.stage(stage), stage, decides, inputs={}, run=self.place), []
             if stage == "generate":
                 found, identity = list(self.prompts()), identify(self.teacher, self.folder)
                 shards.write(opening.folder, "prompts-held_out", found, shards=4)
@@ -122,12 +129,10 @@ class Bench:
                     Failure(p.id, p.id, 0, "refused", "no", 1, False) for p, text in rows if text is None and p.id not in self.not_asked
                 ]
                 jsonl(opening.folder / "failures.jsonl", [msgspec.to_builtins(row) for row in failed])
-            if stage == "filter":
-                rows = [Example(digest(i), i, "c", [], [], []) for i in self.trained]
-                shards.write(opening.folder, "examples", rows, shards=1)
             if stage == "train":
-                model(opening.folder / "student")
-            opening.seal(outputs=[], counts=Counts())
+                model(opening.folder / "student", self.place.name)
+                outputs = seen.write(opening.folder, map(seen.key, ["never held out", *self.trained]), count=2)
+            opening.seal(outputs=outputs, counts=Counts())
         return self
 
     def run(self, gate=None, limit=None, template=None, teacher=None, **config):
@@ -145,6 +150,7 @@ class Bench:
             workload=Workload(),
             progress=Silent(),
             limit=limit,
+            current=self.current,
         )
 
     @property
@@ -205,6 +211,7 @@ def test_a_missing_cut_or_failed_answer_is_wrong_for_whoever_gave_it(bench):
         "student": 0.75,
         "teacher": 0.9,
         "base": 0.0,
+        "current": None,
         "gap": None,
         "interval": None,
         "n": 40,
@@ -327,12 +334,12 @@ def test_a_damaged_report_is_an_error_with_its_path(bench):
 
 
 def test_prompts_that_the_student_was_trained_on_are_left_out_and_counted(bench):
-    bench.trained = [prompt.id for prompt in bench.prompts()][:7]
+    bench.trained = [prompt.text.upper() for prompt in bench.prompts()][:7]
     manifest = bench.run()
 
     assert (bench.report["n"], bench.report["left_out"]) == (33, 7)
     assert (manifest.counts.read, manifest.counts.written, manifest.counts.dropped) == (40, 33, {"trained_on": 7})
-    assert not {prompt_id for _, prompt_id, _ in bench.history} & set(bench.trained)
+    assert not {prompt_id for _, prompt_id, _ in bench.history} & {prompt.id for prompt in list(bench.prompts())[:7]}
 
 
 def test_prompts_that_the_teacher_was_not_asked_are_left_out_and_counted_and_do_not_count_as_its_failures(bench):
@@ -355,7 +362,7 @@ def test_where_the_teacher_was_asked_nothing_there_is_nothing_to_judge_by(bench)
 
 
 def test_a_student_that_was_trained_on_everything_is_not_judged(bench):
-    bench.trained = [prompt.id for prompt in bench.prompts()]
+    bench.trained = [prompt.text for prompt in bench.prompts()]
 
     with pytest.raises(RecipeError, match="trained on all 40"):
         bench.run()
@@ -550,6 +557,134 @@ def test_only_what_decides_the_report_is_fingerprinted(tmp_path):
     assert eval.what(Config(speed=QUICK, student_price=StudentPrice(usd_per_hour=1.0)), tmp_path) == one
     assert eval.what(Config(self_agreement=3), tmp_path) != one
     assert Gate(slices=GateSlices(minimum=0.5)).what() == {}
+
+
+# beside the student in use
+
+
+@pytest.fixture
+def used(tmp_path, monkeypatch):
+    """A run whose student is in use and was evaluated; the bench that is made after it holds its own student against that."""
+    return Bench(tmp_path, monkeypatch, name="used")
+
+
+def against(used, monkeypatch, evaluated=True):
+    """A bench for a new run beside the one whose student is in use."""
+    if evaluated:
+        used.run()
+    else:
+        used.prepare()
+    bench = Bench(used.folder, monkeypatch, count=used.count)
+    bench.current = used.place
+    bench.said["current"] = used.said["student"]
+    return bench
+
+
+def test_the_student_in_use_is_a_fourth_system_whose_answers_and_those_of_the_base_are_taken_over(used, monkeypatch):
+    used.said["student"] = lambda i: f"answer {i}" if i % 4 else "wrong"
+    bench = against(used, monkeypatch)
+    manifest = bench.run(Gate(retention=0.5))
+
+    assert {name for name, _, _ in bench.history} == {"student"}
+    assert bench.report["systems"]["current"]["score"] == bench.comparison("exact_match")["current"] == 0.75
+    assert bench.report["answers"]["current"] == {"answered": 40, "cut": 0, "failed": 0}
+    assert bench.report["current"]["run"] == "used"
+    assert bench.report["current"]["gap"]["value"] == 0.25
+    assert bench.report["current"]["retention"]["value"] == pytest.approx(4 / 3, abs=1e-6)
+    assert manifest.results["current"] == bench.report["current"]
+    assert len(list(shards.read(bench.place.stage("eval"), "answers-current", Completion))) == 40
+
+
+def test_a_student_in_use_that_was_not_evaluated_is_asked(used, monkeypatch):
+    bench = against(used, monkeypatch, evaluated=False)
+    bench.run()
+
+    assert sorted({name for name, _, _ in bench.history}) == ["base", "current", "student"]
+
+
+def test_prompts_that_either_student_has_seen_are_left_out_and_counted(used, monkeypatch):
+    used.trained = ["question 1", "question 2"]
+    bench = against(used, monkeypatch)
+    bench.trained = ["question 2", "question 3"]
+    bench.run()
+
+    assert (bench.report["n"], bench.report["left_out"]) == (37, 3)
+
+
+def checks_of(bench):
+    return {check["name"]: check["passed"] for check in bench.report["gate"]["checks"] if "current" in check["name"]}
+
+
+@pytest.mark.parametrize(
+    ("in_use", "new", "share", "expected"),
+    [
+        (lambda i: f"answer {i}", lambda i: f"answer {i}", 0.9, {"current": True, "not worse than current": True}),
+        (lambda i: f"answer {i}", lambda i: f"answer {i}" if i > 9 else "wrong", 0.5, {"current": True, "not worse than current": False}),
+        (lambda i: f"answer {i}", lambda i: f"answer {i}" if i > 1 else "wrong", 0.95, {"current": False, "not worse than current": True}),
+        (lambda i: "wrong", lambda i: "wrong", 0.95, {"current": True, "not worse than current": True}),
+        (lambda i: f"answer {i}" if i == 0 else "wrong", lambda i: f"answer {i}", 0.95, {"current": True, "not worse than current": True}),
+    ],
+    ids=["alike", "surely worse", "could be too much worse", "nothing to lose", "hardly anything to lose"],
+)
+def test_the_gate_refuses_what_is_surely_or_could_be_too_much_worse_than_the_student_in_use(
+    used, monkeypatch, in_use, new, share, expected
+):
+    used.said["student"] = in_use
+    bench = against(used, monkeypatch)
+    bench.said["student"] = new
+    bench.run(Gate(retention=0.0, current=share))
+
+    assert checks_of(bench) == expected
+
+
+def test_without_a_share_of_its_own_the_student_in_use_is_held_against_that_of_retention(used, monkeypatch):
+    bench = against(used, monkeypatch)
+    bench.run(Gate(retention=0.8))
+
+    assert [check["threshold"] for check in bench.report["gate"]["checks"]] == [0.8, 0.8, 0.0]
+
+
+def test_where_agreement_is_the_score_the_students_are_held_against_each_other_by_it(used, monkeypatch):
+    used.reference = lambda i: None
+    used.said["student"] = lambda i: f"answer {i}" if i % 2 else "wrong"
+    bench = against(used, monkeypatch)
+    bench.reference = lambda i: None
+    bench.run()
+
+    assert bench.report["current"]["retention"]["value"] == 2.0
+
+
+def test_a_report_is_judged_again_when_the_run_that_was_in_use_is_gone(used, monkeypatch):
+    bench = against(used, monkeypatch)
+    bench.said["student"] = lambda i: f"answer {i}" if i > 1 else "wrong"
+    assert not bench.run(Gate(retention=0.5, current=0.99)).results["gate"]["passed"]
+    shutil.rmtree(used.place.folder)
+    bench.current = None
+    again = bench.run(Gate(retention=0.5, current=0.5))
+
+    assert (again.up_to_date, again.results["gate"]["passed"]) == (True, True)
+
+
+def test_another_student_in_use_is_another_evaluation(used, monkeypatch):
+    bench = against(used, monkeypatch)
+    bench.current = None
+    bench.run()
+    bench.current = used.place
+
+    with pytest.raises(ChangedError):
+        bench.run()
+
+
+def test_a_teacher_that_was_asked_twice_for_the_student_in_use_is_not_asked_again(used, monkeypatch):
+    used.teacher_sampling = Sampling(temperature=0.8)
+    used.run(self_agreement=20)
+    bench = against(used, monkeypatch)
+    bench.teacher_sampling = used.teacher_sampling
+    manifest = bench.run(self_agreement=20)
+
+    assert bench.report["self_agreement"]["n"] == 20
+    assert {name for name, _, _ in bench.history} == {"student"}
+    assert manifest.usage == {"input": 0, "output": 0, "cached_input": 0}
 
 
 def _evaluate(folder, log):

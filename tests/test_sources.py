@@ -199,12 +199,18 @@ def test_every_json_line_is_read_as_the_json_library_reads_it(tmp_path):
 
 
 def packed(path, rows):
-    import gzip
-
-    plain = (jsonl if path.name.endswith(".jsonl.gz") else as_csv)(path.with_suffix(""), rows)
-    path.write_bytes(gzip.compress(plain.read_bytes()))
+    plain = (jsonl if path.stem.endswith(".jsonl") else as_csv)(path.with_suffix(""), rows)
+    path.write_bytes(compressed(plain.read_bytes(), path.suffix))
     plain.unlink()
     return path
+
+
+def compressed(data, suffix):
+    import gzip
+
+    import pyarrow
+
+    return gzip.compress(data) if suffix == ".gz" else pyarrow.compress(data, codec="zstd", asbytes=True)
 
 
 @pytest.fixture
@@ -277,20 +283,40 @@ def test_each_name_of_a_list_is_hashed_by_what_its_files_hold(days):
     assert [name for name in names if before[name] != after[name]] == ["2026-*/*.jsonl"]
 
 
-@pytest.mark.parametrize("ending", ["jsonl.gz", "csv.gz", "JSONL.GZ"])
+@pytest.mark.parametrize("ending", ["jsonl.gz", "csv.gz", "JSONL.GZ", "jsonl.zst", "csv.zst", "JSONL.ZST"])
 def test_a_packed_file_gives_the_same_rows(tmp_path, ending):
     path = packed(tmp_path / f"rows.{ending.lower()}", ROWS)
 
     assert values(path.rename(tmp_path / f"rows.{ending}")) == ROWS
 
 
-def test_a_packed_file_that_is_cut_is_refused_after_the_rows_that_are_whole(tmp_path):
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_a_packed_file_that_is_cut_is_refused_after_the_rows_that_are_whole(tmp_path, suffix):
     import os
 
-    path = packed(tmp_path / "rows.jsonl.gz", [{"n": number, "noise": os.urandom(50).hex()} for number in range(5000)])
+    path = packed(tmp_path / f"rows.jsonl{suffix}", [{"n": number, "noise": os.urandom(50).hex()} for number in range(5000)])
     path.write_bytes(path.read_bytes()[:-5000])
+    read = []
 
-    with pytest.raises(RecipeError, match=r"rows\.jsonl\.gz cannot be unpacked"):
+    with pytest.raises(RecipeError, match=rf"rows\.jsonl\{suffix} cannot be unpacked"):
+        read.extend(row.values["n"] for row in read_rows(path))
+    assert read == list(range(len(read)))
+    assert len(read) > 1000
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_a_packed_file_that_something_was_appended_to_is_read_whole(tmp_path, suffix):
+    path = tmp_path / f"rows.jsonl{suffix}"
+    path.write_bytes(b"".join(compressed(b'{"n": %d}\n' % number, suffix) for number in range(2000)))
+
+    assert values(path) == [{"n": number} for number in range(2000)]
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_what_is_not_packed_as_its_name_says_is_refused(tmp_path, suffix):
+    path = jsonl(tmp_path / f"rows.jsonl{suffix}", ROWS)
+
+    with pytest.raises(RecipeError, match=rf"rows\.jsonl\{suffix} cannot be unpacked"):
         values(path)
 
 
@@ -306,8 +332,8 @@ def test_the_same_real_rows_come_out_of_every_format(tmp_path, data):
     rows = values(data / "banking77" / "test.jsonl")
     found = [
         values(write(tmp_path / f"rows.{ending}", rows))
-        for ending, write in (("csv", as_csv), ("parquet", as_parquet), ("jsonl.gz", packed))
+        for ending, write in (("csv", as_csv), ("parquet", as_parquet), ("jsonl.gz", packed), ("jsonl.zst", packed))
     ]
 
     assert len(rows) == 3080
-    assert found == [rows, rows, rows]
+    assert found == [rows, rows, rows, rows]

@@ -144,7 +144,7 @@ def accepted(place: Run, model: Any) -> list[dict[str, Any]]:
 def test_a_record_says_who_accepted_what_and_when(tmp_path: Path):
     (entry,) = accepted(run_of(tmp_path), teacher(terms=forbidden()))
 
-    assert entry["by"] == terms._user()
+    assert entry["by"] == terms.user()
     assert entry["at"].endswith("+00:00")
     assert (entry["model"], entry["hosts"]) == ("m", ["llm.example.com"])
     assert entry["terms"] == FORBIDDEN | {"reviewed": None}

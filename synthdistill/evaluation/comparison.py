@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from synthdistill.evaluation import metrics
-from synthdistill.evaluation.statistics import BASE, STUDENT, TEACHER, Estimate, Paired, bootstrap
+from synthdistill.evaluation.statistics import BASE, CURRENT, STUDENT, TEACHER, Estimate, Paired, bootstrap
 from synthdistill.records import Comparison, Interval, Prompt
 
-SYSTEMS = ("student", "teacher", "base")
-"""In the order of the last axis of `statistics.bootstrap`."""
+SYSTEMS = ("student", "teacher", "base", "current")
+"""In the order of the last axis of `statistics.bootstrap`. `current`, the student in use, is not always there."""
 ALL = "all"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A held-out prompt with the scores of each of `SYSTEMS`."""
+    """A held-out prompt with the scores of those of `SYSTEMS` that are compared."""
 
     cluster: str
     slices: list[str]
@@ -29,9 +29,9 @@ class Row:
 def row(
     prompt: Prompt, answers: Mapping[str, str | None], names: Sequence[str], *, text_fields: frozenset[str], slices: Sequence[str]
 ) -> Row:
-    """Score the answers of all systems to one prompt; `answers` holds what each of `SYSTEMS` said."""
+    """Score the answers of all systems to one prompt; `answers` holds what each of them said, `current` only where it is compared."""
     found = []
-    for system in SYSTEMS:
+    for system in (name for name in SYSTEMS if name in answers):
         case = metrics.Case(answers[system], prompt.reference, answers["teacher"])
         found.append({score.name: score.value for name in names for score in metrics.measure(name, case, text_fields)})
     return Row(cluster_of(prompt), [f"{name}={_shown(prompt.metadata.get(name))}" for name in slices], tuple(found))
@@ -49,11 +49,11 @@ def compare(rows: Sequence[Row], names: Sequence[str], *, seed: int = 0) -> dict
     """
     import numpy as np
 
-    columns = _columns(rows, names)
+    columns, systems = _columns(rows, names), len(rows[0].scores) if rows else CURRENT
     values_NMS = np.array(
         [[[np.nan if (value := system.get(name)) is None else value for system in row.scores] for name in columns] for row in rows],
         dtype=np.float64,
-    ).reshape(len(rows), len(columns), len(SYSTEMS))
+    ).reshape(len(rows), len(columns), systems)
     members: dict[str, list[int]] = {ALL: list(range(len(rows)))}
     for number, place in sorted(((i, name) for i, row in enumerate(rows) for name in row.slices), key=lambda found: found[1]):
         members.setdefault(place, []).append(number)
@@ -63,15 +63,18 @@ def compare(rows: Sequence[Row], names: Sequence[str], *, seed: int = 0) -> dict
     }
 
 
-def comparisons(compared: Mapping[str, Mapping[str, Paired]]) -> list[Comparison]:
-    """One record for each slice and metric; the gap is student minus teacher."""
+def comparisons(compared: Mapping[str, Mapping[str, Paired]], *, current: bool = False) -> list[Comparison]:
+    """One record for each slice and metric; the gap is student minus teacher. `current`: whether the student in use was compared."""
     found = []
     for place, by_metric in compared.items():
         for metric, paired in by_metric.items():
             gap = paired.gap(STUDENT, TEACHER)
             student, teacher, base = (rounded(paired.mean(system)) for system in (STUDENT, TEACHER, BASE))
             interval = None if gap.interval is None else _rounded_interval(gap.interval)
-            found.append(Comparison(metric, place, student, teacher, base, rounded(gap.value), interval, paired.n, paired.unscored))
+            used = rounded(paired.mean(CURRENT)) if current else None
+            found.append(
+                Comparison(metric, place, student, teacher, base, rounded(gap.value), interval, paired.n, paired.unscored, current=used)
+            )
     return found
 
 

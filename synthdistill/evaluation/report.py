@@ -13,28 +13,30 @@ import msgspec
 
 from synthdistill.evaluation import cost, metrics, speed
 from synthdistill.evaluation.comparison import ALL, SYSTEMS, Row, as_dict, compare, comparisons, rounded
-from synthdistill.evaluation.statistics import BASE, STUDENT, TEACHER, Paired, bootstrap
+from synthdistill.evaluation.statistics import BASE, CURRENT, STUDENT, TEACHER, Paired, bootstrap
 from synthdistill.records import Completion, Failure
 
 ENOUGH = 30
 """Rows that a slice needs before the gate looks at it."""
 Of = Literal["reference", "agreement"]
-RESULTS = ("n", "score", "retention", "recovered", "beats_base", "self_agreement", "systems", "speedup", "cost", "gate")
+RESULTS = ("n", "score", "retention", "recovered", "beats_base", "current", "self_agreement", "systems", "speedup", "cost", "gate")
 
 
-def compared(rows: Sequence[Row], names: Sequence[str], *, score: str, of: Of) -> dict[str, Any]:
-    """The part of the report that follows from the scores alone."""
+def compared(rows: Sequence[Row], names: Sequence[str], *, score: str, of: Of, current: str | None = None) -> dict[str, Any]:
+    """The part of the report that follows from the scores alone. `current` is the run of the student in use, where the rows have it."""
     found = compare(rows, names)
     whole = found[ALL][score]
+    systems = ("teacher", "student", "base", "current") if current else ("teacher", "student", "base")
     return {
         "n": len(rows),
         "score": score,
-        "systems": {name: {"score": rounded(whole.mean(SYSTEMS.index(name)))} for name in ("teacher", "student", "base")},
-        "comparisons": [msgspec.to_builtins(record) for record in comparisons(found)],
+        "systems": {name: {"score": rounded(whole.mean(SYSTEMS.index(name)))} for name in systems},
+        "comparisons": [msgspec.to_builtins(record) for record in comparisons(found, current=current is not None)],
         "slices": [_slice(place, by_metric, score, of) for place, by_metric in found.items()],
         "retention": _retention(found[ALL], score, of),
         "recovered": as_dict(whole.recovered()),
         "beats_base": as_dict(whole.gap(STUDENT, BASE), scale=100),
+        "current": _against_current(found[ALL][_judged_by(score, of)], current) if current else None,
     }
 
 
@@ -113,8 +115,11 @@ def _sides(
     return sides
 
 
-def judged(report: Mapping[str, Any], *, retention: float, slice_minimum: float | None) -> dict[str, Any]:
+def judged(report: Mapping[str, Any], *, retention: float, slice_minimum: float | None, current: float | None = None) -> dict[str, Any]:
     """Hold a report against a gate: {passed, checks}. Retention by the lower bound of its interval, slices by their point.
+
+    Where there is a student in use, the share that is kept of its score is held, by its lower bound, against `current` (None: the same as
+    `retention`), and the new one must not surely be worse.
 
     A slice with fewer than 30 scored rows, or whose teacher scores 0 (there is nothing to retain), is shown in the report, not judged.
     """
@@ -124,12 +129,14 @@ def judged(report: Mapping[str, Any], *, retention: float, slice_minimum: float 
         value = place["retention"]["value"]
         if slice_minimum is not None and place["n"] >= ENOUGH and value is not None:
             checks.append(_check(f"retention {place['slice']}", value, slice_minimum, place["n"]))
+    if used := report.get("current"):
+        checks += _current_checks(used, retention if current is None else current)
     return {"passed": all(check["passed"] for check in checks), "checks": checks}
 
 
 def results(report: Mapping[str, Any]) -> dict[str, Any]:
     """What the manifest repeats of a report."""
-    return {key: report[key] for key in RESULTS}
+    return {key: report[key] for key in RESULTS if key in report}  # a report of an older version has no `current`
 
 
 def unscored(report: Mapping[str, Any]) -> dict[str, int]:
@@ -145,6 +152,31 @@ def _retention(by_metric: Mapping[str, Paired], score: str, of: Of) -> dict[str,
     """Against the reference a ratio of scores. Agreement is one by itself: the teacher's with itself is 1."""
     paired = by_metric[_judged_by(score, of)]
     return as_dict(paired.ratio(STUDENT, TEACHER, whole=of == "agreement")) | {"of": of, "n": paired.n}
+
+
+def _against_current(paired: Paired, run: str) -> dict[str, Any]:
+    """Student over the student in use, and student minus it in units of the score."""
+    return {
+        "run": run,
+        "retention": as_dict(paired.ratio(STUDENT, CURRENT)) | {"n": paired.n},
+        "gap": as_dict(paired.gap(STUDENT, CURRENT)),
+    }
+
+
+def _current_checks(used: Mapping[str, Any], threshold: float) -> list[dict[str, Any]]:
+    """Refused where it could be too much worse, or surely is worse.
+
+    Where the share cannot be had, as the one in use is right on no row or on too few, it is enough not to be worse: that the score in use
+    is 0, or that the gap is surely not negative.
+    """
+    ratio, gap = used["retention"], used["gap"]
+    nothing_to_lose = ratio["value"] is None and gap["value"] is not None
+    low, between = ratio["interval"] and ratio["interval"]["low"], gap["interval"]
+    kept = _check("current", low, threshold, ratio["n"])
+    kept["passed"] |= nothing_to_lose or (low is None and between is not None and between["low"] >= 0)
+    worse = _check("not worse than current", between and between["high"], 0.0, ratio["n"])
+    worse["passed"] |= nothing_to_lose
+    return [kept, worse]
 
 
 def _judged_by(score: str, of: Of) -> str:

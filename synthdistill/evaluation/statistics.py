@@ -3,8 +3,9 @@
     judged = bootstrap(values_NMS, clusters)             # one Paired for each metric
     judged[0].gap(STUDENT, TEACHER)                      # Estimate(value=-0.02, interval=Interval(-0.04, 0.0), reason=None)
 
-N rows, M metrics, S systems (student, teacher, base), C clusters, R resamples. Rows of one cluster (a conversation, a template) are
-alike, so whole clusters are drawn with replacement (Field and Welsh 2007, "Bootstrapping clustered data"; Efron and Tibshirani 1993), and
+N rows, M metrics, S systems (student, teacher, base, and where there is one the student in use), C clusters, R resamples. Rows of one
+cluster (a conversation, a template) are alike, so whole clusters are drawn with replacement (Field and Welsh 2007, "Bootstrapping
+clustered data"; Efron and Tibshirani 1993), and
 all systems are read on the same draw, so that what makes a row hard for each of them cancels out. The 95% interval is the expanded
 percentile interval (Hesterberg 2015, "What teachers should know about the bootstrap"): the quantiles are moved outwards by
 t(C-1) * sqrt(C/(C-1)), as the plain ones are too narrow for few clusters.
@@ -29,7 +30,7 @@ if TYPE_CHECKING:  # numpy takes longer to import than `generate` takes to start
 
     Floats = NDArray[np.float64]
 
-STUDENT, TEACHER, BASE = 0, 1, 2
+STUDENT, TEACHER, BASE, CURRENT = 0, 1, 2, 3
 RESAMPLES = 2000
 _CELLS = 2_000_000
 _TAIL = 0.025

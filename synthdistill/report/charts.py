@@ -1,7 +1,7 @@
 """Charts as inline SVG without a script. Places along a line are percentages, so that a strip is as wide as its column while its text,
 strokes and marks keep their size; colours come from the page's style sheet, and every mark has a shape of its own.
 
-levels(comparison)         teacher (diamond), student (disc) and base (square) between 0 and 100%
+levels(comparison)         teacher (diamond), student (disc), base (square), student in use (triangle) between 0 and 100%
 gap(comparison, reach)     student minus teacher with its interval, against zero
 curve(lines)               losses over steps
 """
@@ -20,6 +20,7 @@ ROW = 32
 CURVE = 240
 _SHAPES = {
     "base": Markup('<path class="mark base" d="M-4.5-4.5h9v9h-9z"/>'),
+    "current": Markup('<path class="mark current" d="M0-6 6 5H-6z"/>'),
     "teacher": Markup('<path class="mark teacher" d="M0-7 7 0 0 7-7 0z"/>'),
     "student": Markup('<circle class="mark student" r="5.5"/>'),
 }
@@ -59,8 +60,8 @@ def mark(role: str) -> Markup:
 
 
 def levels(row: Comparison) -> Markup:
-    """The three systems on one line from 0 to 100%."""
-    values = {"base": row.base, "teacher": row.teacher, "student": row.student}
+    """The systems on one line from 0 to 100%."""
+    values = {"base": row.base, "current": row.current, "teacher": row.teacher, "student": row.student}
     told = ", ".join(f"{role} {words.share(value)}" for role, value in values.items() if value is not None)
     drawn = [_tick(SHARES.place(tick)) for tick in SHARES.ticks]
     known = [SHARES.place(value) for value in values.values() if value is not None]

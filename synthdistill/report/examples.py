@@ -21,7 +21,6 @@ BYTES = 16 << 20
 """And no more than this much JSON."""
 LONGEST = 8000
 """Characters of one text in the page."""
-SYSTEMS = ("teacher", "student", "base")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +74,11 @@ def _examples(place: Run) -> Iterable[dict[str, Any]]:
         "student": _by_prompt(place.stage("eval"), "answers-student"),
         "base": _by_prompt(place.stage("eval"), "answers-base"),
     }
+    if current := _by_prompt(place.stage("eval"), "answers-current"):
+        answers["in use"] = current
     for prompt in shards.read(place.stage("generate"), "prompts-held_out", Prompt):
         if prompt.id in answers["student"] or prompt.id in answers["base"]:
-            yield _example(prompt, {role: answers[role].get(prompt.id) for role in SYSTEMS})
+            yield _example(prompt, {role: told.get(prompt.id) for role, told in answers.items()})
 
 
 def _by_prompt(folder: Path, stem: str) -> dict[str, Completion]:

@@ -43,7 +43,7 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """Teacher, student or base as it was measured."""
+    """Teacher, student, base or the student in use as it was measured."""
 
     model: str | None = None
     parameters: int | None = None
@@ -92,6 +92,15 @@ class Speed:
 
 
 @dataclass(frozen=True, slots=True)
+class Current:
+    """The student in use: its run, how much of its score the new one has, and the new one minus it, in shares."""
+
+    run: str
+    retention: Measured | None = None
+    gap: Measured | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
     """The whole file. Every key may be null; one that this page does not know is passed over."""
 
@@ -104,6 +113,7 @@ class Figures:
     recovered: Measured | None = None
     beats_base: Measured | None = None
     """In points, 0 to 100."""
+    current: Current | None = None
     self_agreement: Measured | None = None
     gate: Gate | None = None
     cost: Cost | None = None
@@ -112,8 +122,13 @@ class Figures:
     left_out: int | None = None
     not_asked: int | None = None
 
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The systems that are compared."""
+        return ("teacher", "student", "base", "current") if self.current else ("teacher", "student", "base")
+
     def system(self, role: str) -> System:
-        """Teacher, student or base; one that was not measured has nothing but nulls."""
+        """One of `roles`; one that was not measured has nothing but nulls."""
         return self.systems.get(role) or System()
 
     @property

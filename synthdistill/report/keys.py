@@ -21,7 +21,15 @@ class Key:
 
 def key_figures(figures: Figures) -> list[Key]:
     """Those that the report holds; one that could not be had stands there with its reason."""
-    return [*_retention(figures), *_cost(figures), *_size(figures), *_speed(figures), *_above_base(figures), *_agreement(figures)]
+    return [
+        *_retention(figures),
+        *_cost(figures),
+        *_size(figures),
+        *_speed(figures),
+        *_current(figures),
+        *_above_base(figures),
+        *_agreement(figures),
+    ]
 
 
 def _retention(figures: Figures) -> Iterator[Key]:
@@ -52,6 +60,14 @@ def _speed(figures: Figures) -> Iterator[Key]:
         student, teacher = (words.count(figures.system(role).tokens_per_s) for role in ("student", "teacher"))
         basis = f"; {figures.speed.basis}" if figures.speed and figures.speed.basis else ""
         yield Key("Speed-up", words.times(figures.speedup), f"{student} against {teacher} tokens/s{basis}")
+
+
+def _current(figures: Figures) -> Iterator[Key]:
+    if figures.current and (gap := figures.current.gap):
+        ends = words.span(gap.interval, signed=True) if gap.interval else gap.reason or "no interval"
+        yield Key(
+            "Points above the student in use", words.points(gap.value), _with_n(f"run {figures.current.run}; {ends}", _n(gap, figures))
+        )
 
 
 def _above_base(figures: Figures) -> Iterator[Key]:

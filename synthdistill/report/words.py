@@ -4,10 +4,11 @@ share(0.9612) == "96.1%"
 """
 
 from synthdistill.records import Interval
-from synthdistill.report.figures import Check, Figures, Gate, Measured
+from synthdistill.report.figures import Check, Current, Figures, Gate, Measured
 
 NONE = "\u2013"
 """Stands where there is no figure."""
+_CURRENT, _WORSE, _LOWER = "current", "not worse than current", "lower bound of the interval"
 _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
@@ -91,7 +92,12 @@ def cost_ratio(value: float) -> str:
 
 
 def verdict(figures: Figures) -> str:
-    """The run in one sentence: what the student keeps, at what cost, and whether the gate lets it through."""
+    """The run in one sentence: what the student keeps, at what cost, and whether the gate lets it through. Where there is a student in
+    use, a second one holds it against that."""
+    return _beside_teacher(figures) + (f" {_beside_current(figures.current)}" if figures.current else "")
+
+
+def _beside_teacher(figures: Figures) -> str:
     kept = figures.retention
     if kept is None or kept.value is None:
         reason = (kept and kept.reason) or "nothing on the held-out prompts could be scored"
@@ -108,8 +114,42 @@ def verdict(figures: Figures) -> str:
 
 def reason_to_fail(check: Check) -> str:
     """A failed check: what was found and what was asked for."""
-    found = "could not be measured" if check.value is None else f"{share(check.value)}"
-    return f"{check.name} {found}" + (f", {short_share(check.threshold)} asked" if check.threshold is not None else "")
+    if check.name == _WORSE and check.value is not None:
+        return f"it is worse than the student in use, {points(check.value)} points at best"
+    name = "of the score of the student in use" if check.name == _CURRENT else check.name
+    value = "could not be measured" if check.value is None else f"{share(check.value)}"
+    return f"{name} {value}" + (f", {short_share(check.threshold)} asked" if check.threshold is not None and check.name != _WORSE else "")
+
+
+def check(name: str) -> str:
+    """What a check of the gate is called."""
+    return {_CURRENT: "score of the student in use", _WORSE: "not worse than the student in use"}.get(name, name)
+
+
+def bound(name: str) -> str:
+    """Which figure is held against its threshold, where it is not the point."""
+    return {"retention": _LOWER, _CURRENT: _LOWER, _WORSE: "upper bound of the gap, points"}.get(name, "")
+
+
+def found(check: Check) -> str:
+    """What was found."""
+    return points(check.value) if check.name == _WORSE else share(check.value)
+
+
+def asked(check: Check) -> str:
+    """What was asked for."""
+    return points(check.threshold) if check.name == _WORSE else share(check.threshold)
+
+
+def _beside_current(current: Current) -> str:
+    gap, who = current.gap, f"Against the student in use ({current.run}):"
+    if gap is None or gap.value is None:
+        return f"{who} {(gap and gap.reason) or 'not known'}."
+    return (
+        f"{who} {points(gap.value)} points (95% {span(gap.interval, signed=True)})."
+        if gap.interval
+        else f"{who} {points(gap.value)} points."
+    )
 
 
 def _closed(said: str, gate: Gate | None) -> str:

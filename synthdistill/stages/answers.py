@@ -18,7 +18,7 @@ from synthdistill import shards
 from synthdistill.errors import StorageError
 from synthdistill.manifest import load
 from synthdistill.prompts import Loaded
-from synthdistill.records import Completion, Failure, Prompt, Split, Usage, decode, encode
+from synthdistill.records import Completion, Failure, Prompt, Record, Split, Usage, decode, encode
 from synthdistill.runs import Run
 from synthdistill.samplers.base import Request, Sampler
 from synthdistill.spool import Spool
@@ -30,6 +30,12 @@ ASKED, TAKEN, FAILED = "completions", "taken", "failures"
 STEMS = (ASKED, TAKEN, FAILED)
 STORM = 20
 """Final failures from which it is not the rows that are at fault, where `max_failed` does not allow for more."""
+
+
+class Known(msgspec.Struct):
+    """An answer of which only the id matters."""
+
+    id: str
 
 
 class _Completion(msgspec.Struct):
@@ -111,9 +117,8 @@ class Answers:
             return
         missing = {bytes.fromhex(request.id) for request in self.missing(requests)}
         with self.taking() as journal:
-            for completion in earlier(place, note):
-                if bytes.fromhex(completion.id) in missing:
-                    self.take(journal, checked(completion))
+            for completion in earlier(place, note, Completion, lambda identifier: bytes.fromhex(identifier) in missing):
+                self.take(journal, checked(completion))
 
     def taking(self) -> shards.Journal:
         """The journal of answers that nobody has to be asked for."""
@@ -212,16 +217,18 @@ class Answers:
             found.cached_input += brief.usage.cached_input
 
 
-def earlier(place: Run, note: Callable[[str], None]) -> Iterator[Completion]:
-    """What the other runs of this recipe hold. One that is damaged ends there, and the run goes on without the rest of it."""
+def earlier(place: Run, note: Callable[[str], None], kind: type[Record], wanted: Callable[[str], bool]) -> Iterator[Record]:
+    """What the other runs of this recipe hold of the ids that are wanted; of the others no more than the id is decoded. One that is
+    damaged ends there, and the run goes on without the rest of it."""
     for run_folder in place.siblings():
-        folder = run_folder / STAGE
+        path, number = run_folder / STAGE, 0
         try:
-            yield from shards.read(folder, ASKED, Completion)
-            yield from shards.replay(folder, ASKED, Completion)
-            yield from shards.replay(folder, TAKEN, Completion)
-        except StorageError as error:
-            note(f"answers of run {run_folder.name} are passed over: {error.message}")
+            for path in _files(run_folder / STAGE):
+                for number, line in enumerate(_lines(path), 1):  # noqa: B007  # named where a line cannot be read
+                    if wanted(decode(line, Known).id):
+                        yield decode(line, kind)
+        except msgspec.DecodeError as error:
+            note(f"answers of run {run_folder.name} are passed over: {path} line {number} is no Completion: {error}")
 
 
 def twins(place: Run) -> dict[str, Path]:
@@ -232,6 +239,22 @@ def twins(place: Run) -> dict[str, Path]:
             manifest = load(run_folder / STAGE)
             found |= {output.sha256: run_folder / STAGE / output.file for output in manifest.outputs} if manifest else {}
     return found
+
+
+def _files(folder: Path) -> list[Path]:
+    """Where answers lie in the folder of a run: sealed ones, those that a start at work or a killed one has asked for, and taken over."""
+    if not folder.is_dir():
+        return []
+    return [*sorted(folder.glob(f"{ASKED}-*.jsonl")), *shards.journals(folder, ASKED), *shards.journals(folder, TAKEN)]
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """All lines of a sealed file, the whole ones of a journal."""
+    if path.suffix == ".part":
+        yield from shards.whole_lines(path)
+        return
+    with path.open("rb") as lines:
+        yield from lines
 
 
 def _with_ids(brief: _Completion, line: bytes, prompt: Prompt) -> bytes:

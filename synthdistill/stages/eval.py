@@ -1,17 +1,18 @@
-"""Held-out prompts to a report: student, teacher and base side by side, and the gate.
+"""Held-out prompts to a report: student, teacher and base side by side, the student in use beside them, and the gate.
 
     synthdistill eval recipe.toml
 
 1. config: what decides the answers; the generate, filter and train stages that they come from.
-2. read: held-out prompts, the teacher's answers to them, the ids of prompts that the student was trained on (left out, counted).
-3. work: student and base answer what is not in their journals; a teacher that samples answers twice (self-agreement); speed.
-4. write: `answers-{student,base,self}-*.jsonl`, `failures.jsonl`, `report.json`, the manifest. A gate that is not passed is a result,
-   not an error: the command line makes exit code 4 of it.
+2. read: held-out prompts, the teacher's answers to them, what the student and the one in use were trained on (left out, counted).
+3. work: student, base and the one in use answer what is neither in their journals nor in the evaluation of the one in use; a teacher
+   that samples answers twice (self-agreement), where it has not done so there; speed.
+4. write: `answers-{student,base,self,current}-*.jsonl`, `failures.jsonl`, `report.json`, the manifest. A gate that is not passed is a
+   result, not an error: the command line makes exit code 4 of it.
 
 `report.json` (docs/formats.md shows one; null where a figure cannot be had, its `reason` or `basis` says why):
 
-    n, left_out, not_asked      held-out prompts judged; those left out as the student was trained on them; those that the teacher was not
-                                asked before generate was sealed
+    n, left_out, not_asked      held-out prompts judged; those left out as the student, or the one in use, was trained on them; those that
+                                the teacher was not asked before generate was sealed
     score                       the metric that counts: the first of `[eval] metrics`, or `agreement` where no prompt has a reference
     systems                     {teacher, student, base}: model, parameters, tokens_per_s, latency_ms {p50, p95}, usd_per_1k, score
     answers                     {teacher, student, base}: answered, cut, failed. Cut and failed answers are wrong (0)
@@ -19,6 +20,8 @@
     slices                      {slice, n, retention} of each
     retention, recovered        {value, interval {low, high}, reason}; retention also n, and `of`: reference or agreement
     beats_base                  student minus base, in points
+    current                     null, or the student in use: its run, retention (the student's score over its score), gap (student minus
+                                it, in units of the score). It is in systems, answers and comparisons as well
     self_agreement              {value, interval, reason, n}: the ceiling for agreement
     speedup, speed              the student's tokens/s over the teacher's; how they were measured, each round
     cost                        ratio (student over teacher), interval (of the rounds in which speed was measured), basis,
@@ -31,7 +34,7 @@ Prices and the gate are *how*: when they change, the report on disk is priced an
 import difflib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -43,10 +46,10 @@ from synthdistill import shards, terms
 from synthdistill.errors import RecipeError, StorageError
 from synthdistill.evaluation import comparison, cost, metrics, speed
 from synthdistill.evaluation import report as reports
-from synthdistill.manifest import Counts, Manifest, ModelUsed, Opening, open_stage, sealed
+from synthdistill.manifest import Counts, Manifest, ModelUsed, Opening, load, open_stage, sealed
 from synthdistill.progress import Progress
 from synthdistill.prompt_template import template_path
-from synthdistill.records import Completion, Failure, Prompt, decode, encode
+from synthdistill.records import Completion, Failure, Message, Prompt, decode, encode
 from synthdistill.runs import Run
 from synthdistill.samplers import identify
 from synthdistill.samplers.base import (
@@ -61,7 +64,8 @@ from synthdistill.samplers.base import (
     Workload,
 )
 from synthdistill.settings import Settings, how
-from synthdistill.stages import timing
+from synthdistill.stages import kept, timing
+from synthdistill.stages import seen as seen_room
 from synthdistill.stages.asked import Answers, Asked
 from synthdistill.stages.form import PLAIN, Form
 
@@ -118,24 +122,19 @@ class Gate(Settings):
 
     retention: float = how(0.95, ge=0)
     slices: GateSlices | None = how(None)
+    current: float | None = how(None, ge=0)
+    """Like `retention`, of the score of the student in use; None is the same share."""
 
 
 @dataclass(frozen=True, slots=True)
 class _HeldOut:
-    """What the stage reads: the prompts that are judged, the teacher's answers by prompt id, how many prompts were left out as the student
+    """What the stage reads: the prompts that are judged, the teacher's answers by prompt id, how many prompts were left out as a student
     was trained on them, and as the teacher was not asked (a generate that was sealed before its end)."""
 
     prompts: list[Prompt]
     teacher: Answers
     left_out: int
     not_asked: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Trained:
-    """The part of an `Example` that is looked at here."""
-
-    prompt_id: str
 
 
 def what(config: Config, base: Path, limit: int | None = None) -> dict[str, Any]:
@@ -157,17 +156,19 @@ def run(
     workload: Workload,
     progress: Progress,
     limit: int | None = None,
+    current: Run | None = None,
 ) -> Manifest:
-    """Measure the student. The manifest's results hold retention, systems and gate among others.
+    """Measure the student, beside that of the run `current` where one is given. The manifest's results hold retention, systems and gate
+    among others. What `current` was asked in its own evaluation is not asked again.
 
     Raises:
-        UnfinishedError: an earlier stage of the run is not finished.
+        UnfinishedError: an earlier stage of the run is not finished, or `current` has no student.
         RecipeError: no held-out prompt is left, or the score can judge none of them.
         MissingError, ChangedError, StorageError, SamplerError: as their docstrings say.
         SynthdistillError: answers could not be had for a passing reason; the next start asks for them.
     """
-    inputs = _inputs(place)
-    held_out = _read(config, place, limit)
+    inputs = _inputs(place, current)
+    held_out = _read(config, place, limit, current)
     opening = open_stage(place.stage(STAGE), STAGE, what(config, place.base, limit), inputs=inputs, run=place)
     if opening.sealed:
         return _told_again(opening, opening.sealed, config, gate, teacher)
@@ -176,22 +177,29 @@ def run(
     seen = _as_student_sees(held_out.prompts, prompts, student_template, place.base)
     student = Asked.of("student", _local(config.backend, place.stage("train") / "student"), seen, config.sampling, place)
     base = Asked.of("base", _local(config.backend, student_base), seen, config.sampling, place)
-    twice = held_out.prompts[: config.self_agreement] if teacher_sampling.temperature > 0 else []
+    told = _told_before(current)
+    twice = _twice(config, teacher, held_out.prompts, teacher_sampling, form, place, told["self"])
     itself = Asked.of("self", teacher, twice, teacher_sampling, place, samples=2, form=form)
+    asked = [student, base, itself]
+    if current:
+        used = _as_current_sees(held_out.prompts, seen, current, place, prompts, progress)
+        asked.append(Asked.of("current", _local(config.backend, current.stage("train") / "student"), used, config.sampling, place))
 
-    for each in (student, base, itself):
-        each.recall(opening.folder, held_out.teacher.values())  # the first of `itself` may be there, where its sampling is the same
+    for each in asked:
+        # the first answers of `itself` may be the teacher's, where its sampling is the same
+        each.recall(opening.folder, [*held_out.teacher.values(), *told[each.name].values()])
         each.answer(opening.folder, place, workload, progress)
-    report = _compared(config, prompts.slices, held_out, {"student": student.by_prompt(), "base": base.by_prompt()})
+    local = {each.name: each for each in asked if each is not itself}
+    report = _compared(config, prompts.slices, held_out, {name: each.by_prompt() for name, each in local.items()}, current)
     report["self_agreement"] = _self_agreement(itself, teacher_sampling)
     reports.add_speed(report, _measured(config.speed, teacher, form, student, held_out, place, workload, progress))
     report = _judged(report, config, gate, teacher)
-    identities = {"teacher": identify(teacher, place.base), "student": student.identity, "base": base.identity}
+    identities = {"teacher": identify(teacher, place.base)} | {name: each.identity for name, each in local.items()}
     report["systems"] = {name: _described(identities[name], report["systems"][name]) for name in identities}
 
-    spent = _usage(itself, held_out)
+    spent = _usage(itself, held_out, told["self"])
     manifest = opening.seal(
-        outputs=_write((student, base, itself), report, opening),
+        outputs=_write(asked, report, opening),
         counts=_counts(report, student, held_out),
         models={name: ModelUsed(id=who.id, revision=who.revision) for name, who in identities.items()},
         terms=sealed(place, "train").terms,
@@ -205,9 +213,10 @@ def run(
 
 
 def plan(config: Config, *, place: Run, limit: int | None = None) -> dict[str, Any]:
-    """What `run` would do: prompts, answers wanted of each model that are not on disk, tokens at most. Asks nobody, writes nothing."""
-    _inputs(place)
-    held_out = _read(config, place, limit)
+    """What `run` would do without a student in use: prompts, answers wanted of each model that are not on disk, tokens at most. Asks
+    nobody, writes nothing."""
+    _inputs(place, None)
+    held_out = _read(config, place, limit, None)
     n, folder = len(held_out.prompts), place.stage(STAGE)
     drawn = Sampling.model_validate(sealed(place, "generate").config["generate"]["sampling"])
     wanted = {"student": n, "base": n, "self": 2 * min(n, config.self_agreement) if drawn.temperature > 0 else 0}
@@ -225,18 +234,25 @@ def plan(config: Config, *, place: Run, limit: int | None = None) -> dict[str, A
 
 def judge(report: Mapping[str, Any], gate: Gate) -> dict[str, Any]:
     """Hold a report against a gate: {passed, checks}."""
-    return reports.judged(report, retention=gate.retention, slice_minimum=gate.slices.minimum if gate.slices else None)
+    minimum = gate.slices.minimum if gate.slices else None
+    return reports.judged(report, retention=gate.retention, slice_minimum=minimum, current=gate.current)
 
 
-def _inputs(place: Run) -> dict[str, str]:
-    return {stage: sealed(place, stage).fingerprint for stage in ("generate", "filter", "train")}
+def _inputs(place: Run, current: Run | None) -> dict[str, str]:
+    """The fingerprints of what is read. A report that is there keeps the student in use that it was made with, which may be gone by now,
+    unless another is given."""
+    found = {stage: sealed(place, stage).fingerprint for stage in ("generate", "filter", "train")}
+    if current:
+        return found | {"current": sealed(current, "train").fingerprint}
+    evaluated = load(place.stage(STAGE))
+    return found | {name: known for name, known in (evaluated.inputs if evaluated else {}).items() if name == "current"}
 
 
-def _read(config: Config, place: Run, limit: int | None) -> _HeldOut:
+def _read(config: Config, place: Run, limit: int | None, current: Run | None) -> _HeldOut:
     folder = place.stage("generate")
     prompts = sorted(shards.read(folder, "prompts-held_out", Prompt), key=lambda prompt: prompt.id)[:limit]
-    trained = {row.prompt_id for row in shards.read(place.stage("filter"), "examples", _Trained)}
-    untrained = [prompt for prompt in prompts if prompt.id not in trained]
+    trained = seen_room.of(place) | (seen_room.of(current) if current else set())
+    untrained = [prompt for prompt in prompts if bytes.fromhex(seen_room.key(prompt.text)) not in trained]
     answers = {row.prompt_id: row for row in shards.read(folder, "completions-held_out", Completion) if row.index == 0}
     asked = answers.keys() | _failed_for_good(folder)
     kept = [prompt for prompt in untrained if prompt.id in asked]
@@ -246,7 +262,8 @@ def _read(config: Config, place: Run, limit: int | None) -> _HeldOut:
             f"Raise [generate] budget and use --run NEW, which takes the answers over: {place.command('generate')}",
         )
     if not kept:
-        reason = f"the student was trained on all {len(prompts)}" if prompts else "that split has none"
+        who = "the student, or the one in use," if current else "the student"
+        reason = f"{who} was trained on all {len(prompts)}" if prompts else "that split has none"
         raise RecipeError(f"no held-out prompt to judge the student on: {reason}", "Raise [prompts] held_out, or name a file there")
     _refuse_unjudgeable(config, kept)
     ids = {prompt.id for prompt in kept}
@@ -278,7 +295,23 @@ def _as_student_sees(prompts: list[Prompt], config: prompts_room.Config, templat
     """The same prompts through the student's template."""
     if template is None:
         return prompts
-    rendered = prompts_room.messages_for(config, base, template_path(template, base))
+    return _rendered(prompts, prompts_room.messages_for(config, base, template_path(template, base)))
+
+
+def _as_current_sees(
+    prompts: list[Prompt], seen: list[Prompt], current: Run, place: Run, config: prompts_room.Config, progress: Progress
+) -> list[Prompt]:
+    """The same prompts as the student in use is asked them: where its templates were others, with its run's copies of these."""
+    if kept.asks_alike(current, place):
+        return seen
+    rendered = kept.messages_for(current, config)
+    if rendered is None:
+        progress.note(f"eval: the templates of run {current.name} are not there any more, so that its student is asked with those of now")
+        return seen
+    return _rendered(prompts, rendered)
+
+
+def _rendered(prompts: list[Prompt], rendered: Mapping[str, list[Message]]) -> list[Prompt]:
     lost = sum(prompt.id not in rendered for prompt in prompts)
     if lost:
         raise RecipeError(
@@ -293,7 +326,33 @@ def _local(backend: str, model: str | Path) -> Model:
     return TransformersModel(kind="transformers", model=str(model))
 
 
-def _compared(config: Config, slices: list[str], held_out: _HeldOut, answers: dict[str, Answers]) -> dict[str, Any]:
+def _told_before(current: Run | None) -> dict[str, Answers]:
+    """What the evaluation of the student in use holds, by the name under which it is wanted here: its student is now `current`."""
+    stems = {"student": "", "base": "base", "self": "self", "current": "student"}
+    if current is None:
+        return {name: {} for name in stems}
+    folder, failures = current.stage(STAGE), current.stage(STAGE) / "failures.jsonl"
+    lost = {row.id: row for row in (decode(line, Failure) for line in (shards.whole_lines(failures) if failures.exists() else ()))}
+    found: dict[str, Answers] = {}
+    for name, stem in stems.items():
+        told = {row.id: row for row in shards.read(folder, f"answers-{stem}", Completion)} if stem else {}
+        found[name] = {**lost, **told}
+    return found
+
+
+def _twice(
+    config: Config, teacher: Model, prompts: list[Prompt], sampling: Sampling, form: Form, place: Run, told: Answers
+) -> list[Prompt]:
+    """The prompts that a teacher who samples is asked twice: those that it was asked twice already, or the first ones."""
+    if sampling.temperature == 0:
+        return []
+    requests = Asked.of("self", teacher, prompts, sampling, place, samples=2, form=form).requests if told else []
+    missing = {request.prompt.id for request in requests if request.id not in told}
+    known = [prompt for prompt in prompts if prompt.id not in missing] if told else []
+    return (known or prompts)[: config.self_agreement]
+
+
+def _compared(config: Config, slices: list[str], held_out: _HeldOut, answers: dict[str, Answers], current: Run | None) -> dict[str, Any]:
     """Score every answer by every metric. Without any reference the score is agreement with the teacher, and is called so."""
     by_system = {"teacher": held_out.teacher, **answers}
     names = [*config.metrics, *({"agreement"} - set(config.metrics))]
@@ -303,7 +362,8 @@ def _compared(config: Config, slices: list[str], held_out: _HeldOut, answers: di
     for prompt in held_out.prompts:
         said = {name: _said(found.get(prompt.id)) for name, found in by_system.items()}
         rows.append(comparison.row(prompt, said, names, text_fields=frozenset(config.text_fields), slices=slices))
-    report = reports.compared(rows, names, score=score, of="reference" if gold and score != "agreement" else "agreement")
+    of: reports.Of = "reference" if gold and score != "agreement" else "agreement"
+    report = reports.compared(rows, names, score=score, of=of, current=current.name if current else None)
     ids = [prompt.id for prompt in held_out.prompts]
     return report | {
         "left_out": held_out.left_out,
@@ -356,7 +416,7 @@ def _described(identity: Identity, system: Mapping[str, Any]) -> dict[str, Any]:
     return {"model": identity.id, "parameters": size, **{key: system[key] for key in keys}}
 
 
-def _write(asked: tuple[Asked, ...], report: dict[str, Any], opening: Opening) -> list[shards.Output]:
+def _write(asked: Sequence[Asked], report: dict[str, Any], opening: Opening) -> list[shards.Output]:
     outputs = [output for each in asked for output in each.seal(opening.folder, opening.shards)]
     failures = sorted({row.id: row for each in asked for row in each.failures()}.items())
     outputs.append(shards.seal(opening.folder / "failures.jsonl", b"".join(encode(row) for _, row in failures), rows=len(failures)))
@@ -381,9 +441,9 @@ def _counts(report: Mapping[str, Any], student: Asked, held_out: _HeldOut) -> Co
     )
 
 
-def _usage(itself: Asked, held_out: _HeldOut) -> dict[str, int]:
-    """Tokens that the teacher was asked for here; the answers of the generate stage are paid for there."""
-    paid = {row.id for row in held_out.teacher.values()}
+def _usage(itself: Asked, held_out: _HeldOut, told: Answers) -> dict[str, int]:
+    """Tokens that the teacher was asked for here; the answers of the generate stage, and of an earlier evaluation, are paid for there."""
+    paid = {row.id for row in held_out.teacher.values()} | told.keys()
     usages = [row.usage for row in itself.completions() if row.id not in paid]
     return {kind: sum(getattr(usage, kind) for usage in usages) for kind in ("input", "output", "cached_input")}
 

@@ -37,7 +37,7 @@ from synthdistill.samplers.metered import Metered
 from synthdistill.samplers.response import Response
 from synthdistill.settings import Settings, how
 from synthdistill.stages import logged, synthesis
-from synthdistill.stages.answers import ASKED, STAGE, STEMS, STORM, Answers, Sealed, earlier, twins
+from synthdistill.stages.answers import ASKED, STAGE, STEMS, STORM, Answers, Known, Sealed, earlier, twins
 from synthdistill.stages.forecast import forecast
 from synthdistill.stages.form import Form, files
 from synthdistill.stages.spend import Spend
@@ -213,7 +213,7 @@ def plan(
             _ask(answers, lambda: iter(few), Spend(purse, wanted.count, answers.count), sampler, form, progress, STORM)
         now = Answers.recall(folder)
         answers.ids, answers.failures = answers.ids | now.ids, now.failures
-    for row in earlier(place, lambda line: None):
+    for row in earlier(place, lambda line: None, Known, lambda identifier: True):
         answers.know(row.id)
     missing = sum(1 for _ in answers.missing(wanted.requests()))
     seen = list(islice(shards.replay(folder, ASKED, Completion), SEEN)) if folder.is_dir() else []

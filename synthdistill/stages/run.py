@@ -21,6 +21,7 @@ from synthdistill.runs import Run
 from synthdistill.stages import eval as eval_stage
 from synthdistill.stages import filter as filter_stage
 from synthdistill.stages import generate as generate_stage
+from synthdistill.stages import kept
 from synthdistill.stages import train as train_stage
 
 
@@ -38,6 +39,8 @@ class Job:
     """Generate's plan asks so many prompts first."""
     accept_terms: bool = False
     """Note that who started this accepts the teacher's terms."""
+    current: Run | None = None
+    """The run of the student in use, which eval holds the new one against."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,7 @@ def _eval(job: Job) -> Manifest:
         workload=recipe.workload(job.progress.note),
         progress=job.progress,
         limit=job.limit,
+        current=job.current,
     )
 
 
@@ -121,7 +125,7 @@ STAGES: dict[str, Stage] = {
         lambda job: filter_stage.plan(job.recipe.filter, place=job.place, limit=job.limit),
     ),
     "train": Stage(
-        lambda job: train_stage.what(job.recipe.train, job.place.base, job.limit),
+        lambda job: train_stage.what(job.recipe.train, job.place, job.limit),
         lambda job: train_stage.run(job.recipe.train, prompts=job.recipe.prompts, place=job.place, progress=job.progress, limit=job.limit),
         lambda job: train_stage.plan(job.recipe.train, prompts=job.recipe.prompts, place=job.place, limit=job.limit),
     ),
@@ -230,7 +234,7 @@ def _refuse_unfit(job: Job) -> None:
     if job.recipe.prompts.held_out == 0:
         raise RecipeError("[prompts] held_out = 0 leaves eval nothing to judge the student on", "Raise it, or do the stages one by one")
     train_stage.refuse_unfit(
-        job.recipe.train, prompts=job.recipe.prompts, base=job.place.base, limit=job.limit, learns=job.recipe.generate.reasoning
+        job.recipe.train, prompts=job.recipe.prompts, place=job.place, limit=job.limit, learns=job.recipe.generate.reasoning
     )
 
 
@@ -251,12 +255,14 @@ def _refuse_changes(job: Job, stage: str) -> None:
 
 
 def _keep_recipe(job: Job) -> None:
-    """The recipe as it was given and as it was understood, beside the stages; the newest start's. And who accepts the terms."""
+    """The recipe as it was given and as it was understood, beside the stages; the newest start's. The files that its prompts are made
+    with, and who accepts the terms."""
     job.place.save_place()
     given = Path(job.place.base / Path(job.place.recipe).name)
     with storage(job.place.folder):
         if given.is_file():
             (job.place.folder / "recipe.toml").write_bytes(given.read_bytes())
         (job.place.folder / "recipe.resolved.toml").write_text(to_toml(job.recipe), encoding="utf-8")
+    kept.keep(job.recipe.prompts, job.recipe.train.template, job.place)
     if job.accept_terms:
         terms.accept(job.recipe.teacher, job.place)

@@ -6,21 +6,24 @@
 2. read: the examples, and of the validation prompts the teacher's answers; held-out answers are never opened. Each row as ids:
    the prompt as inference makes it, the answer, the end of turn. Rows that do not fit or spell a special token are dropped.
 3. work: TRL's trainer, from its last checkpoint if there is one.
-4. write: `student/`, `metrics.jsonl`, the dropped rows, then the manifest. read = written + dropped.
+4. write: `student/`, `metrics.jsonl`, the dropped rows, what the student has seen, then the manifest. read = written + dropped.
+
+With `[train] start` the weights are those of an earlier run's student, and the rows those that are new to it and some old ones.
 """
 
 import shutil
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
 from synthdistill import prompts as prompts_room
 from synthdistill import shards
-from synthdistill.errors import SynthdistillError
+from synthdistill.errors import RecipeError, SynthdistillError
 from synthdistill.manifest import Counts, Manifest, ModelUsed, file_hash, folder_hash, load, open_stage, sealed
 from synthdistill.progress import Progress
 from synthdistill.prompt_template import template_path
@@ -30,7 +33,7 @@ from synthdistill.records import Completion, Dropped, Example, Message, Prompt, 
 from synthdistill.runs import Run
 from synthdistill.samplers import model_folder
 from synthdistill.settings import Settings
-from synthdistill.stages import synthesis
+from synthdistill.stages import seen, synthesis
 from synthdistill.synthesis.growth import rows_in
 from synthdistill.thinking import Learns, learned, lesson, taught
 from synthdistill.training.guards import quiet
@@ -51,6 +54,15 @@ class Sft(Settings):
     kind: Literal["sft"] = "sft"
 
 
+class Start(Settings):
+    """`[train] start`: go on from the student of another run of this recipe."""
+
+    run: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    """Its name: a folder beside this run's."""
+    replay: int = Field(2_000, ge=0)
+    """Rows that it has seen and that are trained on again, so that it does not forget; of more, a uniform sample."""
+
+
 class Config(Hyperparameters):
     """`[train]`"""
 
@@ -63,6 +75,8 @@ class Config(Hyperparameters):
     """Tokens of a row at most; longer ones are dropped. None is the longest row, or what the model can hold."""
     gold: bool = False
     """Train on the reference where the teacher missed it."""
+    start: Start | None = None
+    """None starts from `student`, on all rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +103,9 @@ class Material:
     dropped: list[Dropped]
     max_length: int
     more: dict[str, int]
+    prompt_ids: set[str]
+    """Of the rows that are left, validation included."""
+    started: "Started | None"
 
     def counts(self) -> Counts:
         """in = kept + dropped, validation included."""
@@ -98,15 +115,55 @@ class Material:
         return Counts(read=kept + len(self.dropped), written=kept, dropped=dict(sorted(reasons.items())), more=more)
 
 
-def what(config: Config, base: Path, limit: int | None = None) -> dict[str, Any]:
-    """Everything that decides the student; `base` is the recipe's folder.
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The run that a student goes on from, and the weights of its student."""
+
+    place: Run
+    manifest: Manifest
+
+    @classmethod
+    def find(cls, config: Config, place: Run) -> Self | None:
+        """The run that `[train] start` names, None without.
+
+        Raises:
+            UnfinishedError: it has no finished student.
+            RecipeError: that student came from another one than `[train] student`.
+        """
+        if config.start is None:
+            return None
+        folder = (place.folder.parent / config.start.run).resolve()
+        found = replace(place, folder=folder)
+        manifest = sealed(found, STAGE)
+        base, ours = manifest.models["student_base"], model_folder(config.student, place.base)
+        if base.revision != folder_hash(ours) if ours else base.id != config.student:
+            raise RecipeError(
+                f"[train] start: the student of run {folder.name} came from {base.id}, [train] student is {config.student}",
+                "Put that student back, or leave start out to train from the other one",
+            )
+        return cls(found, manifest)
+
+    @property
+    def student(self) -> Path:
+        """Its folder."""
+        return self.place.stage(STAGE) / "student"
+
+
+def what(config: Config, place: Run, limit: int | None = None) -> dict[str, Any]:
+    """Everything that decides the student of a run. One that is trained keeps what it started from, which may be gone by now.
 
     Raises:
         RecipeError: the student is no model folder, the template is not there.
+        RecipeError, UnfinishedError: `start` cannot be gone on from, as `Started.find`.
     """
-    found: dict[str, Any] = {"train": config.what(), "files": _files(config, base)}
-    if folder := model_folder(config.student, base):
+    found: dict[str, Any] = {"train": config.what(), "files": _files(config, place.base)}
+    if folder := model_folder(config.student, place.base):
         found["student"] = folder_hash(folder)
+    trained = load(place.stage(STAGE)) if config.start else None
+    if trained and "start" in trained.config:
+        found["start"] = trained.config["start"]
+    elif started := Started.find(config, place):
+        found["start"] = folder_hash(started.student)
     return found | ({"limit": limit} if limit is not None else {})
 
 
@@ -114,12 +171,12 @@ def run(config: Config, *, prompts: prompts_room.Config, place: Run, progress: P
     """Train on what `filter` sealed. `limit` keeps the first examples and validation rows by id.
 
     Raises:
-        UnfinishedError: `filter` has not ended.
+        UnfinishedError: `filter` has not ended, or the run that `start` names.
         RecipeError, MissingError, ChangedError, StorageError: as their docstrings say.
         SynthdistillError: no row is left to train on, or the loss is no number any more.
     """
     filtered = sealed(place, "filter")
-    decides = what(config, place.base, limit)
+    decides = what(config, place, limit)
     material = None if load(place.stage(STAGE)) else _material(config, prompts, place, limit)  # refused before it counts as a start
     opening = open_stage(place.stage(STAGE), STAGE, decides, inputs={"filter": filtered.fingerprint}, run=place)
     if opening.sealed:
@@ -131,6 +188,7 @@ def run(config: Config, *, prompts: prompts_room.Config, place: Run, progress: P
 
     outputs = _outputs(opening.folder)
     outputs += shards.write(opening.folder, "dropped", material.dropped, shards=opening.shards, key="completion_id")
+    outputs += seen.write(opening.folder, _seen(material, place), count=opening.shards)
     served = material.source.served
     results = {
         **{key: value for key, value in asdict(trained).items() if key != "revision"},
@@ -139,12 +197,17 @@ def run(config: Config, *, prompts: prompts_room.Config, place: Run, progress: P
         "template_sha": digest(served.template),
         "template_notes": list(served.notes),
     }
-    base = ModelUsed(id=config.student, revision=decides.get("student") or trained.revision)
+    models = {"student_base": ModelUsed(id=config.student, revision=decides.get("student") or trained.revision)}
+    if started := material.started:
+        models = {
+            "student_base": started.manifest.models["student_base"],
+            "started_from": ModelUsed(id=started.place.name, revision=decides["start"]),
+        }
     manifest = opening.seal(
         outputs=outputs,
         counts=material.counts(),
         files=decides["files"],
-        models={"student_base": base},
+        models=models,
         terms=filtered.terms,
         results=results,
     )
@@ -152,19 +215,20 @@ def run(config: Config, *, prompts: prompts_room.Config, place: Run, progress: P
     return manifest
 
 
-def refuse_unfit(config: Config, *, prompts: prompts_room.Config, base: Path, limit: int | None = None, learns: Learns = "answer") -> None:
+def refuse_unfit(config: Config, *, prompts: prompts_room.Config, place: Run, limit: int | None = None, learns: Learns = "answer") -> None:
     """Prove the student's chat template on the prompts before the teacher is paid for answers that it could not be trained on.
 
     Raises:
-        RecipeError, MissingError: as `run`.
+        RecipeError, MissingError, UnfinishedError: as `run`.
     """
+    base = place.base
     synthesis.refuse_unfit(prompts, base, _template(config, base) if config.template else None)
     asked = prompts_room.messages_for(prompts, base, _template(config, base)) if config.template else {}
     found = (prompt for prompt in prompts_room.load(prompts, base, limit=limit).prompts if prompt.split != "held_out")
     answer = {"role": "assistant", "content": "An answer."}
     dialogues = [Dialogue(asked.get(prompt.id, prompt.messages), answer, prompt.tools) for prompt in found]
     with quiet():
-        tokenizer, _ = open_tokenizer(str(model_folder(config.student, base) or config.student))
+        tokenizer, _ = open_tokenizer(_weights(config, place, Started.find(config, place)))
         serve(tokenizer, config.student, dialogues, thinks=learns != "answer")
 
 
@@ -200,18 +264,25 @@ def _material(config: Config, prompts: prompts_room.Config, place: Run, limit: i
     grown = rows_in(place.stage("generate"))
     asked = prompts_room.messages_for(prompts, place.base, _template(config, place.base), grown) if config.template else {}
     examples, dropped, more = _examples(config, place, limit)
+    started, count = Started.find(config, place), len(examples)
+    if started and config.start:
+        examples, old, more_rows = _new_to(started, examples, config.start.replay, place)
+        dropped, more = dropped + old, more | more_rows
     learns = learned(sealed(place, "generate").config)
     pairs, unfit = _validation(config, place, limit, learns)
     rows = {"": [_asked(row, asked) for row in examples], "validation_": [_asked(row, asked) for row in pairs]}
-    if not examples:
+    if not count:
         raise SynthdistillError("filter kept no example to train on", f"Look at why: {place.command('show')} filter --dropped")
-    model = str(model_folder(config.student, place.base) or config.student)
+    if not examples:
+        raise _nothing_left(count, dropped, "There is nothing new to train on: raise [train] start replay, or wait for new prompts")
+    model = _weights(config, place, started)
     with quiet():
         tokenizer, context = open_tokenizer(model)
         dialogues = {kind: [row.dialogue for row in found] for kind, found in rows.items()}
         served = serve(tokenizer, config.student, dialogues[""] + dialogues["validation_"], thinks=learns != "answer")
         ids = {kind: render(tokenizer, served, found) for kind, found in dialogues.items()}
     kept: dict[str, list[Rendered]] = {kind: [] for kind in rows}
+    prompt_ids: set[str] = set()
     dropped += unfit
     longest = min(filter(None, (config.max_length, context)), default=None)
     for kind, found in rows.items():
@@ -222,13 +293,37 @@ def _material(config: Config, prompts: prompts_room.Config, place: Run, limit: i
                 dropped.append(row.dropped(f"{kind}too_long"))
             else:
                 kept[kind].append(rendered)
+                prompt_ids.add(row.prompt_id)
     if not kept[""]:
-        raise SynthdistillError(
-            f"none of {len(examples)} examples can be trained on: {_reasons(dropped)}", "Mend the prompts or [train] max_length"
-        )
-    return Material(
-        Source(model, tokenizer, served), kept[""], kept["validation_"], dropped, max(map(len, kept[""] + kept["validation_"])), more
-    )
+        raise _nothing_left(count, dropped, "Mend the prompts or [train] max_length")
+    longest = max(map(len, kept[""] + kept["validation_"]))
+    return Material(Source(model, tokenizer, served), kept[""], kept["validation_"], dropped, longest, more, prompt_ids, started)
+
+
+def _weights(config: Config, place: Run, started: Started | None) -> str:
+    """Where the student starts: its folder or hub id."""
+    return str(started.student if started else model_folder(config.student, place.base) or config.student)
+
+
+def _nothing_left(count: int, dropped: list[Dropped], hint: str) -> SynthdistillError:
+    return SynthdistillError(f"none of {count} examples can be trained on: {_reasons(dropped)}", hint)
+
+
+def _new_to(started: Started, rows: list[Row], replay: int, place: Run) -> tuple[list[Row], list[Dropped], dict[str, int]]:
+    """The rows whose words a student has not seen, and `replay` of the others: the lowest by a hash of their ids and of that student, so
+    that each student goes over other ones again."""
+    known, keys = seen.of(started.place), seen.keys(place, {row.prompt_id for row in rows})
+    old = [row.id for row in rows if bytes.fromhex(keys[row.prompt_id]) in known]
+    again = set(sorted(old, key=lambda identifier: digest(identifier, started.manifest.fingerprint))[:replay])
+    left = set(old) - again
+    counts = {"rows_new": len(rows) - len(old), "rows_replayed": len(again)}
+    return [row for row in rows if row.id not in left], [row.dropped("not_replayed") for row in rows if row.id in left], counts
+
+
+def _seen(material: Material, place: Run) -> Iterable[str]:
+    """The keys of all that the student knows now."""
+    before = (known.hex() for known in seen.of(material.started.place)) if material.started else ()
+    return chain(seen.keys(place, material.prompt_ids).values(), before)
 
 
 def _examples(config: Config, place: Run, limit: int | None) -> tuple[list[Row], list[Dropped], dict[str, int]]:

@@ -25,7 +25,7 @@ def collect(config: prompts.Config, form: Form, base: Path, split_of: Callable[[
     seeds: dict[str, Seed] = {}
     forbidden: set[bytes] = set()
     for source in [config.source] + ([config.held_out] if isinstance(config.held_out, str) else []):
-        for row in read_rows(source, base=base):
+        for row in read_rows(source, base=config.rows_base(base)):
             identifier = form.prompt_id(row)
             split = split_of(identifier) if identifier else None
             text = form.text(row) if split else None

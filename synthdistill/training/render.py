@@ -137,8 +137,9 @@ def _candidates(source: str, thinks: bool) -> Iterator[tuple[str, tuple[str, ...
     if "strftime_now" in source:
         known = json.dumps({form: CLOCK.strftime(form) for form in sorted(set(_FORMAT.findall(source)))})
         told = f'{known}[form] if form in {known} else raise_exception("it asks for the date in a form that is not written in it")'
-        source = f"{{%- macro strftime_now(form) -%}}{{{{- {told} -}}}}{{%- endmacro -%}}" + source
-        notes = (f"its date stands at {CLOCK}",)
+        clock = f"{{%- macro strftime_now(form) -%}}{{{{- {told} -}}}}{{%- endmacro -%}}"
+        if clock not in source:  # as it is in that of a student that was served so before
+            source, notes = clock + source, (f"its date stands at {CLOCK}",)
     yield source, notes
     for switch in _SWITCHES:
         if re.search(rf"\b{switch}\b", source):

@@ -1,0 +1,93 @@
+"""Whether a look at recent requests may be taken, and what is kept of it.
+
+if may_look(desk):
+    look(desk)
+desk.state.look.drifted, desk.state.look.disagreed
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from synthdistill import terms
+from synthdistill.content import Contents
+from synthdistill.errors import storage
+from synthdistill.records import Prompt, digest
+from synthdistill.redistill.desk import Desk
+from synthdistill.redistill.looks import LEAST, MONTH_H, agreement, drift
+from synthdistill.redistill.settings import AgreementRule
+from synthdistill.redistill.state import Look
+from synthdistill.samplers.base import Model, TransformersModel, VllmModel
+from synthdistill.sources import Row
+
+
+def may_look(desk: Desk) -> bool:
+    """At most once in `check_hours`, and only after new requests."""
+    when, look = desk.config.when, desk.state.look
+    if desk.in_use is None or desk.last is None or desk.config.logs is None or not (when.drift or when.agreement):
+        return False
+    waited = look is None or desk.now - look.at >= desk.config.check_hours * 3600
+    return waited and desk.intake.window_seen > 0 and len(desk.intake.window) >= LEAST
+
+
+def look(desk: Desk) -> None:
+    """Look at the recent requests. What was found is kept before they are let go, so that a kill between the two loses no alarm.
+
+    Raises:
+        SynthdistillError: any of its kinds; the next call looks again, and finds the answers that came.
+    """
+    when, looks, window = desk.config.when, max(1.0, MONTH_H / desk.config.check_hours), desk.intake.window
+    found = Look(at=desk.now, number=(desk.state.look.number if desk.state.look else 0) + 1, requests=len(window))
+    answers = [row["answer"] for row in window if row["answer"] is not None]
+    if when.agreement:
+        agreed = _agreement(desk, when.agreement, found.number, looks)
+        answers = answers or agreed.pop("answers")
+        found.agreement = {name: value for name, value in agreed.items() if name != "answers"}
+        found.disagreed = agreed["share"] is not None and agreed["share"] < when.agreement.min and agreed["p"] <= when.agreement.p
+        desk.state.looks_usd += agreed["usd"]
+    if when.drift and desk.last is not None:
+        drifted = drift(desk.last, window, answers, looks)
+        found.drift = msgspec.to_builtins(drifted)
+        found.drifted = drifted.alarm(when.drift.p, when.drift.share)
+    desk.state.look = found
+    desk.save()
+    desk.intake.looked()
+    desk.intake.save()
+    with storage(desk.folder):
+        for left in (desk.folder / "look").glob("*"):
+            left.unlink()
+
+
+def _agreement(desk: Desk, rule: AgreementRule, number: int, looks: float) -> dict[str, Any]:
+    recipe = desk.recipe
+    assert desk.in_use is not None
+    desk.take_terms(desk.office)
+    terms.refuse_unaccepted(recipe.teacher, desk.office)
+    rows = sorted(desk.intake.window, key=lambda row: digest(number, row["text"]))[: rule.sample]
+    asked = [_prompt(desk.contents, row) for row in rows]
+    student = Contents(desk.student_template) if desk.student_template else desk.contents
+    folder = str(desk.in_use.stage("train") / "student")
+    local: Model = TransformersModel(kind="transformers", model=folder)
+    if recipe.eval.backend == "vllm":
+        local = VllmModel(kind="vllm", model=folder)
+    return agreement(
+        rule,
+        asked,
+        [_prompt(student, row) for row in rows],
+        teacher=recipe.teacher,
+        student=local,
+        sampling=recipe.eval.sampling,
+        form=recipe.generate.form(desk.base),
+        folder=desk.folder,
+        number=number,
+        looks=looks,
+        place=desk.office,
+        workload=recipe.workload(desk.job.progress.note),
+        progress=desk.job.progress,
+    )
+
+
+def _prompt(contents: Contents, row: Mapping[str, Any]) -> Prompt:
+    content = contents.of(Row(row["row"], "a logged request"))
+    return Prompt(digest(content.messages, content.tools), [], content.messages, content.text, "train", content.tools)

@@ -1,0 +1,97 @@
+"""What becomes of a run that was made: it is put in use, or the old one is kept; and the line that says so.
+
+outcome = judge(desk, work, run, manifests)
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from synthdistill.errors import GateError, SynthdistillError
+from synthdistill.manifest import Manifest
+from synthdistill.ops.registry import Hook, spent
+from synthdistill.redistill.desk import Desk
+from synthdistill.redistill.due import Rule
+from synthdistill.redistill.notices import tell
+from synthdistill.redistill.state import Work
+from synthdistill.runs import Run
+
+BY = "redistill"
+What = Literal["not_due", "planned", "promoted", "kept", "hook_failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a call came to: `text` is the line that a person reads, `code` the exit code."""
+
+    event: What
+    text: str
+    rules: list[Rule]
+    run: str | None = None
+    why: str | None = None
+    code: int = 0
+    results: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        figures = {key: self.results[key] for key in ("retention", "current", "gate", "systems") if key in self.results}
+        table = [{"rule": rule.name, "found": rule.found, "due_at": rule.wanted, "due": rule.due} for rule in self.rules]
+        return {"event": self.event, "run": self.run, "why": self.why, "text": self.text, "rules": table} | figures
+
+
+def judge(desk: Desk, work: Work, run: Run, made: Mapping[str, Manifest]) -> Outcome:
+    """Put a finished run in use, or keep the old one; what was done before a kill is not done again."""
+    results = made["eval"].results
+    figures = f"{_retention_told(results)}; {_cost_told(run, made)}"
+    in_use = desk.registry.current()
+    name = in_use.name if in_use else None
+    passed = results["gate"]["passed"]
+    if passed and name not in (work.champion, work.run):
+        text = f"kept {name or 'none'}: somebody moved `current` while {work.run} was made; it was held against {work.champion}"
+        return _kept(desk, work, run, "kept", f"{text}; {figures}", results, code=0)
+    if not passed:
+        text = f"kept {name or 'no student'}: {work.run} did not pass its gate: {_failed_told(results)}"
+        return _kept(desk, work, run, "kept", f"{text}; {work.why}; {figures}", results, code=GateError.code)
+    if not (name == work.run and any((entry.event, entry.run) == ("promoted", run.name) for entry in desk.registry.history())):
+        work.moving = True
+        desk.save()
+        try:
+            desk.registry.promote(run, by=BY, why=work.why, hook=Hook(desk.config.hook, desk.config.hook_timeout_s), back=work.champion)
+        except GateError as error:
+            return _kept(desk, work, run, "hook_failed", error.message, results, code=SynthdistillError.code)
+    over = f" over {work.champion}" if work.champion else ""
+    text = f"{desk.recipe.name}: promoted {work.run}{over}: {work.why}; {figures}"
+    tell(desk, "promoted", work.run, text, results)
+    return Outcome("promoted", text, [], work.run, work.why, 0, results)
+
+
+def _kept(
+    desk: Desk, work: Work, run: Run, event: Literal["kept", "hook_failed"], text: str, results: Mapping[str, Any], code: int
+) -> Outcome:
+    if event == "kept" and not any((entry.event, entry.run) == (event, run.name) for entry in desk.registry.history()):
+        desk.registry.note(desk.registry.entry(event, run, BY, text.partition(";")[0]))
+    line = f"{desk.recipe.name}: {text}"
+    tell(desk, "kept" if event == "kept" else "rolled_back", work.run, line, results)
+    return Outcome(event, line, [], work.run, work.why, code, results)
+
+
+def _retention_told(results: Mapping[str, Any]) -> str:
+    kept = results["retention"]
+    if kept["value"] is None:
+        return f"retention unknown: {kept['reason']}"
+    between = kept["interval"]
+    span = f" ({between['low']:.3f} to {between['high']:.3f}, n = {kept['n']})" if between else f" (n = {kept['n']})"
+    return f"retention {kept['value']:.3f}{span}"
+
+
+def _cost_told(run: Run, made: Mapping[str, Manifest]) -> str:
+    counts = made["generate"].counts
+    asked = counts.written - counts.more.get("taken_over", 0)
+    usd = spent(run)
+    return f"{asked} answers asked for, {counts.more.get('taken_over', 0)} taken over" + (f", ${usd:.2f}" if usd is not None else "")
+
+
+def _failed_told(results: Mapping[str, Any]) -> str:
+    failed = [check for check in results["gate"]["checks"] if not check["passed"]]
+    values = (f"{check['name']} {'unknown' if check['value'] is None else format(check['value'], '.3f')}" for check in failed)
+    return ", ".join(f"{value} under {check['threshold']:g}" for value, check in zip(values, failed, strict=True))

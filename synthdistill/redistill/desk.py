@@ -1,0 +1,194 @@
+"""What a call of `redistill` works with: the recipe, what the last call left, what came in since, the run in use.
+
+desk = Desk(job, by_hand=False, clock=clock, told=told, notifier=notifier)
+desk.take_in_logs()
+desk.take_in_recipe()
+rules(desk.config.when, desk.facts())
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+from synthdistill import hub
+from synthdistill import prompts as prompts_room
+from synthdistill.content import Contents
+from synthdistill.errors import storage
+from synthdistill.manifest import Manifest, changed_keys, load, settings_of
+from synthdistill.ops.notify import Notifier
+from synthdistill.ops.registry import Registry
+from synthdistill.prompt_template import Template, template_path
+from synthdistill.redistill import essence
+from synthdistill.redistill.due import Facts
+from synthdistill.redistill.freeze import torn_at
+from synthdistill.redistill.intake import Intake
+from synthdistill.redistill.known import Known
+from synthdistill.redistill.signature import signature
+from synthdistill.redistill.state import FOLDER, Source, State
+from synthdistill.runs import Run
+from synthdistill.sources import read_rows, source_files
+from synthdistill.stages import seen
+from synthdistill.stages.run import STAGES, Job
+
+FAR_S = 366 * 86_400.0
+"""A time that lies further ahead than this was never right."""
+Told = Callable[[str, Manifest], None]
+
+
+@dataclass
+class Desk:
+    """All that a call works with. With `keeps` False nothing is written."""
+
+    job: Job
+    by_hand: bool
+    notifier: Notifier
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    told: Told = lambda stage, manifest: None
+    keeps: bool = True
+
+    def __post_init__(self) -> None:
+        self.recipe, self.config = self.job.recipe, self.job.recipe.redistill
+        self.base = self.job.place.base
+        self.runs = self.job.place.folder.parent
+        self.folder = self.runs / FOLDER
+        self.registry = Registry(self.runs, self.clock)
+        self.office = Run(self.folder, self.base, self.job.place.recipe)
+
+    @cached_property
+    def state(self) -> State:
+        """As the last call left it; read once the lock is held."""
+        found = State.load(self.folder)
+        if found.last_at is not None and found.last_at > self.now + FAR_S:
+            found.last_at = self.now
+        if found.look is not None and found.look.at > self.now + FAR_S:
+            found.look.at = self.now
+        return found
+
+    @cached_property
+    def now(self) -> float:
+        """When the call began, seconds since 1970."""
+        return self.clock().timestamp()
+
+    @cached_property
+    def in_use(self) -> Run | None:
+        """The run that was in use when the call began."""
+        return self.registry.current()
+
+    @cached_property
+    def last(self) -> Run | None:
+        """The newest run that was decided about, or the one in use: what new prompts are new to."""
+        if self.state.last is not None and load(self.runs / self.state.last / "generate") is not None:
+            return self.run_named(self.state.last)
+        return self.in_use
+
+    @cached_property
+    def known(self) -> Known:
+        """The words of the prompts of that run."""
+        return Known.of(self.last, self.folder, keep=self.keeps)
+
+    @cached_property
+    def contents(self) -> Contents:
+        """How rows become prompts now."""
+        return prompts_room.contents(self.recipe.prompts, self.base)
+
+    @cached_property
+    def student_template(self) -> Template | None:
+        """What the student is asked with, where it is not asked as the teacher is."""
+        name = self.recipe.train.template
+        return Template(template_path(name, self.base, "[train] template")) if name else None
+
+    @cached_property
+    def intake(self) -> Intake:
+        """The logged prompts that wait."""
+        return Intake.open(self.folder)
+
+    def run_named(self, name: str) -> Run:
+        """A run of this recipe that `redistill` makes or made."""
+        return Run(self.runs / name, self.base, self.job.place.recipe, again=f"synthdistill redistill {self.job.place.recipe}")
+
+    def save(self) -> None:
+        """Keep the state."""
+        if self.keeps:
+            self.state.save(self.folder)
+
+    def take_terms(self, run: Run) -> None:
+        """Who accepted the teacher's terms for an earlier run did so for this one."""
+        if (run.folder / "terms.json").exists():
+            return
+        for other in run.siblings():
+            if (other / "terms.json").exists():
+                with storage(run.folder):
+                    run.folder.mkdir(parents=True, exist_ok=True)
+                    (run.folder / "terms.json").write_bytes((other / "terms.json").read_bytes())
+                return
+
+    def take_in_logs(self) -> None:
+        """Find what is new in the logs."""
+        config, columns = self.config, self.recipe.prompts
+        if config.logs is None:
+            return
+        new = self.intake.read(
+            config.logs,
+            self.base,
+            self.contents,
+            self.student_template,
+            known=lambda key: key in self.known,
+            redact=config.redact,
+            sample=config.sample,
+            window=config.window,
+            id_column=columns.id or "id",
+            columns=tuple(filter(None, (columns.reference, columns.group, *columns.slices))),
+            slices=tuple(columns.slices),
+            note=self.job.progress.note,
+        )
+        if new and self.keeps:
+            self.intake.save()
+
+    def take_in_recipe(self) -> None:
+        """Find what is new in the recipe and in the files that it names; nothing is read where they are as they were."""
+        values = self.recipe.model_dump(mode="json", exclude={"run", "gate", "redistill"})
+        now, last, before = signature(values, self.base), self.last and self.last.name, self.state.source
+        if (now, last) == (before.signature, before.run) or (before.signature and self._being_written()):
+            return
+        self.state.source = self._source(now)
+
+    def _being_written(self) -> bool:
+        """Whether a source's last line is only half there: it is looked at again at the next call."""
+        return any(torn_at(file) is not None for file in self._source_files() if file.suffix.lower() == ".jsonl")
+
+    def _source_files(self) -> Iterator[Path]:
+        source = self.recipe.prompts.source
+        for name in [source] if isinstance(source, str) else source:
+            yield from () if hub.is_hub(name) else source_files(name, "[prompts] source", self.base)
+
+    def _source(self, now: str) -> Source:
+        what = essence.essence({name: stage.what(self.job) for name, stage in STAGES.items()})
+        changed = []
+        if self.last is not None:
+            before = essence.essence({name: settings_of(self.last.stage(name)) for name in STAGES})
+            changed = [change for name in STAGES if name in before for change in changed_keys(before[name], what[name])]
+        new = set()
+        for file in self._source_files():
+            for row in read_rows(file, base=self.base):
+                content = self.contents.of(row)
+                if not content.unfit and (key := seen.key(content.text)) not in self.known:
+                    new.add(key)
+        return Source(signature=now, run=self.last and self.last.name, new=len(new), changed=changed, what=essence.key(what))
+
+    def facts(self) -> Facts:
+        """What the rules look at."""
+        state = self.state
+        evaluated = load(self.in_use.stage("eval")) if self.in_use and state.last_at is None else None
+        since = datetime.fromisoformat(evaluated.finished).timestamp() if evaluated else state.last_at
+        look_at = state.look.at if state.look else None
+        return Facts(
+            in_use=self.in_use is not None,
+            new_prompts=state.source.new + (self.intake.new if self.config.logs is not None else 0),
+            since_last_s=None if since is None else self.now - since,
+            changed=state.source.changed,
+            look=state.look,
+            next_look_s=None if look_at is None else look_at + self.config.check_hours * 3600 - self.now,
+            by_hand=self.by_hand,
+        )

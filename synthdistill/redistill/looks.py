@@ -1,0 +1,152 @@
+"""Looks at recent prompts: are they still like those that the student was trained on, and does it still say what the teacher says?
+
+found = drift(last_run, intake.window, looks=30)
+agreed = Agreement(rule, ...).look(prompts)           # {"agree": 88, "n": 100, "p": 0.003, ...}
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from synthdistill import shards
+from synthdistill.budget import Purse
+from synthdistill.evaluation import drift as drifting
+from synthdistill.evaluation import metrics
+from synthdistill.evaluation.drift import Drift, Sample
+from synthdistill.progress import Progress
+from synthdistill.records import Completion, Prompt
+from synthdistill.redistill.settings import AgreementRule
+from synthdistill.runs import Run
+from synthdistill.samplers import identify, open_sampler
+from synthdistill.samplers.base import ApiModel, BatchModel, Model, Sampling, Workload
+from synthdistill.samplers.metered import Metered
+from synthdistill.stages.asked import Asked
+from synthdistill.stages.form import Form
+
+MONTH_H = 720.0
+LEAST = 100
+"""Requests that a look needs: with fewer, it waits for more."""
+
+
+def drift(last: Run, window: Sequence[Mapping[str, Any]], answers: list[str], looks: float) -> Drift:
+    """The recent requests beside the prompts that a run was trained on. `window` are the intake's rows, `answers` what the student said
+    to some of them, `looks` how many there are in a month."""
+    fields: dict[str, list[str | None]] = {}
+    for name in window[0]["fields"] if window else ():
+        fields[name] = [row["fields"].get(name) for row in window]
+    return drifting.look(_trained(last), Sample([row["text"] for row in window], fields, answers), looks=looks)
+
+
+def _trained(run: Run) -> Sample:
+    """The prompts that a run was trained and validated on, their slices, and what the teacher answered."""
+    folder = run.stage("generate")
+    prompts = [prompt for split in ("train", "validation") for prompt in shards.read(folder, f"prompts-{split}", Prompt)]
+    columns = list(prompts[0].metadata) if prompts else []
+    answers = [row.text for row in shards.read(folder, "completions-train", Completion) if row.index == 0]
+    fields = {name: [_text(prompt.metadata.get(name)) for prompt in prompts] for name in columns}
+    return Sample([prompt.text for prompt in prompts], fields, answers)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def agreement(
+    rule: AgreementRule,
+    prompts: Sequence[Prompt],
+    seen: Sequence[Prompt],
+    *,
+    teacher: Model,
+    student: Model,
+    sampling: Sampling,
+    form: Form,
+    folder: Path,
+    number: int,
+    looks: float,
+    place: Run,
+    workload: Workload,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Ask teacher and student the same prompts: how many of `n` they agree on, and how surely that is under the bound.
+
+    `seen` are the prompts as the student is asked them. The teacher's answers lie in `folder`/generate, where later runs take them over.
+    `p` is the chance of so few agreements if the rate were `rule.min` (one-sided exact binomial), times the looks of a month.
+
+    Raises:
+        MissingError, SamplerError: a model cannot answer at all.
+        SynthdistillError: the student's answers could not be had.
+    """
+    own = Asked.of("student", student, list(seen), sampling, place)
+    own.recall(folder / "look")
+    (folder / "look").mkdir(parents=True, exist_ok=True)
+    own.answer(folder / "look", place, workload, progress)
+    said, usd = _teacher(rule, prompts, teacher, sampling, form, folder, number, place, workload)
+    answers = own.by_prompt()
+    pairs = [(answers[mine.id], said.get(asked.id)) for asked, mine in zip(prompts, seen, strict=True)]
+    scored = [_agrees(mine, theirs) for mine, theirs in pairs if theirs is not None]
+    agreed, n = sum(scored), len(scored)
+    return {
+        "agree": agreed,
+        "n": n,
+        "asked": len(prompts),
+        "share": round(agreed / n, 6) if n else None,
+        "p": min(1.0, _at_most(agreed, n, rule.min) * looks) if n else 1.0,
+        "usd": usd,
+        "answers": [mine.text for mine in answers.values() if isinstance(mine, Completion)],
+    }
+
+
+def _teacher(
+    rule: AgreementRule,
+    prompts: Sequence[Prompt],
+    teacher: Model,
+    sampling: Sampling,
+    form: Form,
+    folder: Path,
+    number: int,
+    place: Run,
+    workload: Workload,
+) -> tuple[dict[str, Completion], float]:
+    """The teacher's answers by prompt id, each in a journal before the next is asked for, until the look's budget is used up; and what
+    the look has cost."""
+    model = teacher.live() if isinstance(teacher, BatchModel) else teacher  # a batch would be waited for for hours
+    identity, answers = identify(model, place.base), folder / "generate"
+    answers.mkdir(parents=True, exist_ok=True)
+    requests = {(request := form.request(prompt, identity, sampling, 0)).id: request for prompt in prompts}
+    found = {row.id: row for row in shards.replay(answers, "completions", Completion) if row.id in requests}
+    missing = [request for identifier, request in requests.items() if identifier not in found]
+    with Purse(answers / f"spend-{number:06d}.jsonl", model.price, rule.budget) as purse:
+        if missing:
+            opened = open_sampler(model, place.base, replace(workload, purse=purse, folder=answers))
+            with (
+                opened if isinstance(model, ApiModel) else Metered(opened, purse) as sampler,
+                shards.Journal(answers, "completions") as kept,
+            ):
+                for answer in sampler.sample(missing):
+                    if isinstance(answer, Completion):
+                        found[answer.id] = form.read(answer)
+                        kept.append(found[answer.id])
+        usd = purse.total().usd
+    return {requests[identifier].prompt.id: row for identifier, row in found.items()}, usd
+
+
+def _agrees(mine: Any, theirs: Completion) -> int:
+    """1 where the two say the same; a student that says nothing does not agree."""
+    said = metrics.said(mine) if isinstance(mine, Completion) else None
+    score = metrics.agreement(metrics.Case(said, teacher=metrics.said(theirs)))[0].value
+    return int(score == 1.0)
+
+
+def _at_most(hits: int, n: int, share: float) -> float:
+    """The chance of at most so many hits in n trials (binomial), summed in logarithms."""
+    if share >= 1.0:
+        return 1.0 if hits >= n else 0.0
+    log, other = math.log(share), math.log1p(-share)
+
+    def chance(k: int) -> float:
+        ways = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+        return math.exp(ways + k * log + (n - k) * other)
+
+    return min(1.0, math.fsum(map(chance, range(hits + 1))))

@@ -1,0 +1,222 @@
+"""Personal data in a text, each replaced by a placeholder before the text is stored.
+
+    redact("Mail ann@example.com or call +49 171 1234567")    # ("Mail <EMAIL> or call <PHONE>", Counter(EMAIL=1, PHONE=1))
+    redacted(row, found)                                      # the same in every text of a JSON value
+
+Found are e-mail addresses, cards (Luhn), IBANs (mod 97), IP addresses, US social security numbers, phone numbers (with a country code,
+or as the regions of `REGIONS` write them), keys, tokens, and passwords in addresses. Names of people and postal addresses are not found:
+they have no form by which a program could tell them. Numbers of orders, dates, prices and times stay, as the student needs them.
+"""
+
+import ipaddress
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+REGIONS = ("US", "GB", "DE", "FR")
+"""Where a phone number without a country code may be from."""
+LEFT = ("role", "model", "id", "tool_call_id", "type", "finish_reason")
+"""Keys of OpenAI's form whose texts are not people's words."""
+
+_CREDENTIALS = re.compile(r"(?<=://)[^\s/@:]{1,256}:[^\s/@]{1,256}(?=@)")
+_KEY = re.compile(
+    r"(?<![\w-])(?:"
+    r"sk-[\w-]{16,}|[rsp]k_(?:live|test)_\w{10,}"  # OpenAI, Anthropic; Stripe
+    r"|gh[opusr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}"  # GitHub, GitLab
+    r"|A(?:KIA|SIA)[0-9A-Z]{16}|AIza[\w-]{30,}|hf_\w{20,}|xox[abeoprs]-[\w-]{10,}"  # AWS, Google, Hugging Face, Slack
+    r"|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*"  # JSON web tokens
+    r")"
+)
+_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,30}PRIVATE KEY-----|\Z)", re.DOTALL)
+_NAMED_SECRET = re.compile(
+    r"(?i)(\b(?:api[_-]?key|(?:access[_-]?)?token|secret|password|passwd|pwd|bearer)\b[\"']?\s{0,3}[=: ]\s{0,3}[\"']?)"
+    r"(?=[^\s\"',;&]{0,64}\d)(?=[^\s\"',;&]{0,64}[^\W\d_])[^\s\"',;&<>]{8,}"
+)
+"""A word for a secret, and a text of at least eight characters with a letter and a digit."""
+_EMAIL = re.compile(r"(?<![\w.+%-])(?<!\w')[\w.+%-]+(?:'[\w.+%-]+)*@(?:[\w-]+\.)+(?:[^\W\d_]{2,}|xn--[\w-]+)")
+_IBAN = re.compile(r"(?i)\b[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]){11,40}")
+_RUN = re.compile(r"\d(?:[ -]?\d)+")
+"""Digits in groups: what may hold a card."""
+_SSN = re.compile(r"(?<![\w-])(?!000|666|9\d\d)\d{3}-(?!00)\d\d-(?!0000)\d{4}(?![\w-])")
+_IP4 = re.compile(r"(?<!version )(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\w|\.\w)")
+_IP6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:])")
+_PHONE = re.compile(
+    r"(?<![\w+.,/-])(?:"
+    r"(?:\+|00)[1-9](?:[ ().\-/\xa0]{0,3}\d){6,14}"  # +49 171 1234567
+    r"|\(?0\d(?:[ ()\-/.]{0,2}\d){7,10}"  # 0171 1234567
+    r"|(?:1[ .-]?)?(?:\([2-9]\d\d\) ?|[2-9]\d\d[ .-])\d{3}[ .-]\d{4}"  # (415) 555-2671
+    r"|(?P<bare>\d{9,12})"  # one group: a phone's where the words before it say so
+    r")(?![\w])"
+)
+_CALL = re.compile(r"(?i)\b(?:phone|mobile|cell|tel|telephone|call|text|whatsapp|sms|fax|handy|reach|ring)\b")
+_NO_CALL = re.compile(r"(?i)\b(?:order|ticket|case|ref|reference|invoice|tracking|parcel|account)\b")
+
+
+def redact(text: str) -> tuple[str, Counter[str]]:
+    """The text with placeholders, and how many of each. A text that went through comes through again as it is."""
+    found: Counter[str] = Counter()
+    for kind, replace in _STEPS:
+        text, count = replace(text)
+        if count:
+            found[kind] += count
+    return text, found
+
+
+def redacted(value: Any, found: Counter[str]) -> Any:
+    """A JSON value with each of its texts redacted, a call's `arguments` (JSON in a text) among them; what is found is counted in
+    `found`. Keys, and the texts under the keys of `LEFT`, stay. A number that is a card or a phone number becomes its placeholder."""
+    if isinstance(value, str):
+        return value if value.startswith("data:") else _counted(value, found)
+    if isinstance(value, dict):
+        return {key: item if key in LEFT and isinstance(item, str) else redacted(item, found) for key, item in value.items()}
+    if isinstance(value, list):
+        return [redacted(item, found) for item in value]
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) < 10**6:
+        return value
+    text = _counted(str(value), found)
+    return value if text == str(value) else text
+
+
+def _counted(text: str, found: Counter[str]) -> str:
+    text, here = redact(text)
+    found.update(here)
+    return text
+
+
+def _by(pattern: re.Pattern[str], put: str, fits: Callable[[str], bool] = lambda text: True) -> Callable[[str], tuple[str, int]]:
+    """A step that puts a placeholder for each match that fits."""
+
+    def replace(text: str) -> tuple[str, int]:
+        return _put(text, [match.span() for match in pattern.finditer(text) if fits(match[0])], put)
+
+    return replace
+
+
+def _put(text: str, spans: list[tuple[int, int]], put: str) -> tuple[str, int]:
+    for start, end in reversed(spans):
+        text = text[:start] + put + text[end:]
+    return text, len(spans)
+
+
+def _named_secrets(text: str) -> tuple[str, int]:
+    return _NAMED_SECRET.subn(r"\1<KEY>", text)
+
+
+def _emails(text: str) -> tuple[str, int]:
+    return _EMAIL.subn("<EMAIL>", text) if "@" in text else (text, 0)
+
+
+def _ibans(text: str) -> tuple[str, int]:
+    spans, place = [], 0
+    while match := _IBAN.search(text, place):
+        end = _iban_end(text, *match.span())
+        if end:
+            spans.append((match.start(), end))
+        place = end or match.start() + 4
+    return _put(text, spans, "<IBAN>")
+
+
+def _iban_end(text: str, start: int, end: int) -> int | None:
+    """Where an IBAN ends that words may follow."""
+    from stdnum import iban
+
+    for stop in range(end, start + 14, -1):
+        at_end = stop == len(text) or not text[stop].isalnum()
+        if at_end and _mod_97(text[start:stop]) == 1 and iban.is_valid(text[start:stop]):
+            return stop
+    return None
+
+
+def _mod_97(text: str) -> int:
+    """ISO 7064's remainder of an IBAN, its first four characters moved to the end: a hundred times as fast as all rules of its country."""
+    bare = "".join(letter for letter in text if letter.isalnum())
+    return int("".join(str(int(letter, 36)) for letter in bare[4:] + bare[:4])) % 97
+
+
+def _cards(text: str) -> tuple[str, int]:
+    return _put(text, [span for run in _RUN.finditer(text) for span in _cards_in(text, run)], "<CARD>")
+
+
+def _cards_in(text: str, run: re.Match[str]) -> Iterator[tuple[int, int]]:
+    """The groups of a run that are a card together: 13 to 19 digits, a first digit that issuers use, Luhn's check digit."""
+    if run.end() - run.start() < 13 or _is_part(text, run):
+        return
+    groups = [(run.start() + group.start(), run.start() + group.end()) for group in re.finditer(r"\d+", run[0])]
+    place = 0
+    while place < len(groups):
+        start, end = groups[place]
+        ends = [end for _, end in groups[place : place + 5]] if end - start in (4, *range(13, 20)) else []
+        taken = next((count for count, end in enumerate(ends, 1) if _is_card(text[start:end])), 0)
+        if taken:
+            yield start, ends[taken - 1]
+        place += taken or 1
+
+
+def _is_part(text: str, run: re.Match[str]) -> bool:
+    """Whether a run is a piece of a word or a decimal number."""
+    before, after = text[: run.start()][-2:], text[run.end() : run.end() + 1]
+    return any(side.isalpha() or side == "_" for side in (before[-1:], after)) or before in ("0.", "0,")
+
+
+def _is_card(text: str) -> bool:
+    from stdnum import luhn
+
+    groups = re.findall(r"\d+", text)
+    sizes, digits = [len(group) for group in groups], "".join(groups)
+    as_printed = len(sizes) == 1 or set(sizes[:-1]) == {4} or (sizes[:2] == [4, 6] and len(sizes) == 3)
+    return as_printed and 13 <= len(digits) <= 19 and digits[0] in "23456" and luhn.is_valid(digits)
+
+
+def _is_public_ip(text: str) -> bool:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return not (address.is_loopback or address.is_unspecified) and any(letter.isdigit() for letter in text)
+
+
+def _phones(text: str) -> tuple[str, int]:
+    spans = []
+    for match in _PHONE.finditer(text):
+        if match["bare"] is None or _is_said(text[max(0, match.start() - 40) : match.start()]):
+            end = _phone_end(text, *match.span())
+            if end:
+                spans.append((match.start(), end))
+    return _put(text, spans, "<PHONE>")
+
+
+def _is_said(before: str) -> bool:
+    """Whether the words before a number say that somebody can be called there, and not that something was ordered."""
+    return bool(_CALL.search(before)) and not _NO_CALL.search(before)
+
+
+def _phone_end(text: str, start: int, end: int) -> int | None:
+    """Where a phone number ends that other numbers may follow, None where it is none of any region."""
+    ends = [start + group.end() for group in re.finditer(r"\d+", text[start:end])]
+    return next((stop for stop in reversed(ends) if any(_is_phone(text[start:stop], region) for region in REGIONS)), None)
+
+
+def _is_phone(text: str, region: str) -> bool:
+    import phonenumbers
+
+    try:
+        return phonenumbers.is_valid_number(phonenumbers.parse(text, region))
+    except phonenumbers.NumberParseException:
+        return False
+
+
+_STEPS: tuple[tuple[str, Callable[[str], tuple[str, int]]], ...] = (
+    ("KEY", _by(_CREDENTIALS, "<KEY>")),
+    ("KEY", _by(_PRIVATE_KEY, "<KEY>")),
+    ("KEY", _by(_KEY, "<KEY>")),
+    ("KEY", _named_secrets),
+    ("EMAIL", _emails),
+    ("IBAN", _ibans),
+    ("CARD", _cards),
+    ("SSN", _by(_SSN, "<SSN>")),
+    ("IP", _by(_IP4, "<IP>", _is_public_ip)),
+    ("IP", _by(_IP6, "<IP>", _is_public_ip)),
+    ("PHONE", _phones),
+)
+"""In this order: a token may hold what looks like a number, a card what looks like a phone's."""
