@@ -1,16 +1,16 @@
 """Does the daily look for drift cry wolf, and does it see a new topic? Beside the plain classifier two-sample test.
 
     SYNTHDISTILL_DATA=... python benchmarks/drift.py
-    python benchmarks/drift.py --quick      # 20 months of 10 looks, 30 trials
+    python benchmarks/drift.py --quick      # 10 months of 10 looks, 10 trials
 
-Prints one JSON line a figure and exits 1 where a target is missed. The requests are those of CLINC150 (Larson et al. 2019, CC BY 3.0) in the
-folder that SYNTHDISTILL_DATA names, 150 intents of 150 requests.
+Prints one JSON line a figure and exits 1 where a target is missed. The requests are those of CLINC150 (Larson et al. 2019, CC BY 3.0)
+in the folder that SYNTHDISTILL_DATA names, 150 intents of 150 requests.
 
 Without drift: 6,000 random requests are the training prompts, the others the pool of a month, each day 300 of them at random. With drift:
 one intent is left out of the training prompts and is 10% of the 1,000 requests of a window; each trial has another intent. Between them,
 the official split: its training part, and windows of its other two parts, which were written by other people.
 
-The plain test is the cross-validated AUC of logistic regression on TF-IDF, fitted anew for each window. Its threshold is set on windows
+The plain test is the cross-validated AUC of logistic regression on TF-IDF, fitted for each window. Its threshold is set on windows
 without drift (mean and standard deviation of the AUC) so that a look is as often wrong as one of ours may be: 0.01 in 30.
 """
 
@@ -42,7 +42,7 @@ Request = tuple[str, str]
 
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--quick", action="store_true", help="20 months of 10 looks and 30 trials in place of 200 of 30 and 100")
+    options.add_argument("--quick", action="store_true", help="10 months of 10 looks and 10 trials in place of 200 of 30 and 100")
     held = True
     for found in figures(options.parse_args().quick):
         print(json.dumps(found), flush=True)
@@ -52,15 +52,13 @@ def main() -> int:
 
 def figures(quick: bool) -> Iterator[dict[str, Any]]:
     """All figures, two processes at work."""
-    months, days, trials, others = (20, 10, 30, 2) if quick else (200, 30, 100, 5)
+    months, days, trials, others = (10, 10, 10, 1) if quick else (200, 30, 100, 4)
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         tried = list(pool.map(trial, range(trials)))
-        split = list(pool.map(official, range(others), [days] * others))
-        quiet = list(pool.map(month, range(months), [days] * months))
-    yield from _with_drift(tried)
-    yield from _beside_the_plain_test(tried)
-    yield from _official_split([one for each in split for one in each], days)
-    yield from _without_drift(quiet, days)
+        yield from _with_drift(tried)
+        yield from _beside_the_plain_test(tried)
+        yield from _official_split(list(pool.map(official, range(others), [days] * others)))
+        yield from _without_drift(list(pool.map(month, range(months), [days] * months)), days)
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ class Trial:
 
 def _with_drift(tried: list[Trial]) -> Iterator[dict[str, Any]]:
     n = len(tried)
-    how = f"{WINDOW} requests, {NEW:.0%} of them of an intent that the training prompts lack, {n} trials; p = {P}, share = {SHARE}, a look a day"
+    how = f"{WINDOW} requests, {NEW:.0%} of them of an intent that the training prompts lack, {n} trials; p = {P}, share = {SHARE}"
     yield figure("drift_found", sum(one.alarm for one in tried) / n, 0.9, "trials with an alarm; " + how)
     shown = [word for one in tried for word in one.belong]
     told = "of the first five words shown, those at least five times as frequent in the new intent as elsewhere"
@@ -103,9 +101,10 @@ def _beside_the_plain_test(tried: list[Trial]) -> Iterator[dict[str, Any]]:
     )
 
 
-def _official_split(looks: list[tuple[bool, float]], days: int) -> Iterator[dict[str, Any]]:
+def _official_split(months: list[list[tuple[bool, float]]]) -> Iterator[dict[str, Any]]:
+    looks = [alarm for month in months for alarm, _ in month]
     how = f"of {len(looks)} looks at {WINDOW} of CLINC150's test and validation parts, against its training part"
-    yield figure("drift_official_split", sum(alarm for alarm, _ in looks) / len(looks), 0.05, f"alarms, {how}", most=True)
+    yield figure("drift_official_split", sum(looks) / len(looks), 0.05, f"alarms, {how}", most=True)
 
 
 def _without_drift(quiet: list[list[tuple[bool, float]]], days: int) -> Iterator[dict[str, Any]]:
@@ -172,13 +171,13 @@ def _plain_auc(known: list[str], window: list[str], seed: int) -> float:
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
-    from sklearn.pipeline import make_pipeline
 
     sample = random.Random(seed).sample(known, 10_000)
     sides = [0] * len(sample) + [1] * len(window)
-    model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(solver="liblinear", class_weight="balanced"))
+    weights = TfidfVectorizer(ngram_range=(1, 2)).fit_transform(sample + window)
+    model = LogisticRegression(solver="liblinear", dual=True, class_weight="balanced", tol=0.1, random_state=seed)
     folds = StratifiedKFold(5, shuffle=True, random_state=seed)
-    return float(roc_auc_score(sides, cross_val_predict(model, sample + window, sides, cv=folds, method="decision_function")))
+    return float(roc_auc_score(sides, cross_val_predict(model, weights, sides, cv=folds, method="decision_function")))
 
 
 def _requests(*parts: str) -> list[Request]:

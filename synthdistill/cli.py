@@ -187,7 +187,7 @@ def redistill(
     if as_json:
         console.print_json(found.as_dict())
     elif dry_run:
-        console.table("", ["rule", "found", "due at", "due"], [rule.cells() for rule in found.rules])
+        console.table("", ["rule", "found", "due at", "due"], [rule.cells() for rule in found.rules], whole=1)
         console.say(found.text)
     elif not (quiet and found.event == "not_due"):
         console.say(console.stamped(found.text))
@@ -264,7 +264,7 @@ def runs(recipe: Recipe, as_json: Json = False) -> None:
     if as_json:
         console.print_json({"folder": str(place.folder.parent), "runs": found})
     elif found:
-        console.table("", ["", "run", "made", "retention", "cost", "decision", "why"], [console.run_cells(each) for each in found])
+        console.table("", ["", "run", "retention", "cost", "decision", "why"], [console.run_cells(each) for each in found], whole=5)
     else:
         console.say(f"{read.name} has no run yet: synthdistill run {place.recipe}")
 
@@ -414,7 +414,7 @@ def _job(recipe: Path, run: str, settings: list[str], limit: int | None, quiet: 
 
     path = recipes.find(recipe)
     read = recipes.load(path, settings)
-    return Job(read, read.place(path, run), console.progress_for(quiet), limit, accept_terms)
+    return Job(read, read.place(path, run), console.progress_for(quiet), limit, accept_terms=accept_terms)
 
 
 def _find(folder: Path, run: str) -> "Run":

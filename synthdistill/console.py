@@ -129,7 +129,7 @@ def run_cells(run: Mapping[str, Any]) -> list[str]:
     kept = "" if run["retention"] is None else f"{run['retention']:.3f}" + (f" ({low:.3f} to {high:.3f})" if low is not None else "")
     cost = "" if run["cost_usd"] is None else f"${run['cost_usd']:.2f}"
     decision = (run["decision"] or ("" if run["finished"] else "unfinished")) + ("" if run["on_disk"] else ", pruned")
-    return ["*" if run["current"] else "", run["run"], run["made"][:16].replace("T", " "), kept, cost, decision, run["why"] or ""]
+    return ["*" if run["current"] else "", run["run"], kept, cost, decision, run["why"] or ""]
 
 
 def stage_line(stage: str, manifest: Manifest) -> str:
@@ -147,11 +147,11 @@ def stage_line(stage: str, manifest: Manifest) -> str:
     return "; ".join([*parts, f"{manifest.seconds:.0f} s"])
 
 
-def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """A table on stdout; cells are text, never markup."""
+def table(title: str, columns: list[str], rows: list[list[str]], *, whole: int = 0) -> None:
+    """A table on stdout; cells are text, never markup. The first `whole` columns are never broken."""
     drawn = Table(title=plain(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        drawn.add_column(plain(column), overflow="fold")
+    for number, column in enumerate(columns):
+        drawn.add_column(plain(column), overflow="fold", no_wrap=number < whole)
     for row in rows:
         drawn.add_row(*map(plain, row))
     Console().print(drawn)

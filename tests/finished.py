@@ -2,6 +2,7 @@
 
 place = finished(tmp_path, rows=40)
 place = finished(tmp_path, report={"gate": None}, first={"prompt": "...", "student": "..."})
+place = finished(tmp_path, current="last-week")  # with a student in use beside it
 """
 
 import json
@@ -45,8 +46,10 @@ def finished(
     first: dict[str, str] | None = None,
     recipe: str = RECIPE,
     seed: int = 0,
+    current: str | None = None,
 ) -> Run:
-    """Write a run. `report` goes over the keys of report.json; `first` over the texts and slices of the first held-out row."""
+    """Write a run. `report` goes over the keys of report.json; `first` over the texts and slices of the first held-out row.
+    `current` is the run of a student in use."""
     place = Run(folder / "runs" / "triage" / "main", folder, str(folder / "recipe.toml"))
     place.save_place()
     (place.folder / "recipe.resolved.toml").write_text(recipe, encoding="utf-8")
@@ -55,7 +58,8 @@ def finished(
     generated = _generate(place, made)
     filtered = _filter(place, generated)
     trained = _train(place, filtered, draw)
-    _eval(place, made, {"generate": generated.fingerprint, "filter": filtered.fingerprint, "train": trained.fingerprint}, report or {})
+    inputs = {"generate": generated.fingerprint, "filter": filtered.fingerprint, "train": trained.fingerprint}
+    _eval(place, made, inputs, report or {}, current)
     return place
 
 
@@ -77,6 +81,8 @@ def _row(number: int, draw: random.Random, given: dict[str, str]) -> dict[str, A
     answers = {name: json.dumps(answer) for name, answer in said.items()}
     if draw.random() < 0.02:
         answers["student"] = "I am not sure what you mean."
+    said["current"] = said["base"] | {name: said["student"][name] for name in FIELDS[:2]}
+    answers["current"] = json.dumps(said["current"])
     prompt = given.get("prompt", text)
     messages = [{"role": "system", "content": "Turn it into a ticket."}, {"role": "user", "content": prompt}]
     metadata |= {key: value for key, value in given.items() if key in metadata}
@@ -150,32 +156,34 @@ def _train(place: Run, filtered: Manifest, draw: random.Random) -> Manifest:
     return opening.seal(outputs=outputs, counts=counts, results={"best_validation_loss": 0.0779, "parameters": 512_000})
 
 
-def _eval(place: Run, made: Sequence[dict[str, Any]], inputs: dict[str, str], changes: dict[str, Any]) -> None:
+def _eval(place: Run, made: Sequence[dict[str, Any]], inputs: dict[str, str], changes: dict[str, Any], current: str | None) -> None:
     opening = open_stage(place.stage("eval"), "eval", {"metrics": ["json_fields"]}, inputs=inputs, run=place)
     outputs = []
-    for role in ("student", "base"):
+    for role in ("student", "base", *(["current"] if current else [])):
         answers = [completion(row["prompt"], role, row[role]) for row in made]
         outputs += shards.write(opening.folder, f"answers-{role}", answers, shards=2, key="prompt_id")
-    report = _report(made) | changes
+    report = _report(made, current) | changes
     outputs.append(shards.seal(opening.folder / "report.json", json.dumps(report).encode(), rows=1))
     models = {name: ModelUsed(id=f"runs/{name}", revision="fedcba9876543210") for name in ("student", "base")}
     opening.seal(outputs=outputs, counts=Counts(read=len(made), written=len(made)), models=models)
 
 
-def _report(made: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _report(made: Sequence[dict[str, Any]], current: str | None) -> dict[str, Any]:
     """What eval writes; its intervals are of a normal approximation, as a page does not care."""
     slices = sorted({f"{name}={value}" for row in made for name, value in row["prompt"].metadata.items()})
     compared = []
     for place in ["all", *slices]:
         rows = [row for row in made if place == "all" or place in [f"{k}={v}" for k, v in row["prompt"].metadata.items()]]
-        shares = [tuple(_share(row, who) for who in ROLES) for row in rows]
+        roles = (*ROLES, "current") if current else ROLES
+        shares = [tuple(_share(row, who) for who in roles) for row in rows]
         compared.append(_comparison("json_fields", place, shares))
         for field in FIELDS:
-            hits = [tuple(float(row["said"][who][field] == row["gold"][field]) for who in ROLES) for row in rows]
+            hits = [tuple(float(row["said"][who][field] == row["gold"][field]) for who in roles) for row in rows]
             compared.append(_comparison(f"json_fields.{field}", place, hits))
         compared.append(_comparison("exact_match", place, [tuple(float(value == 1) for value in row) for row in shares]))
     whole = compared[0]
     kept = whole["student"] / whole["teacher"]
+    more = _beside(whole, current) if current else {"current": None}
     return {
         "n": len(made),
         "left_out": 3,
@@ -184,6 +192,7 @@ def _report(made: Sequence[dict[str, Any]]) -> dict[str, Any]:
             "teacher": _system("builtin/triage-teacher", 3_900_000, 1010.4, whole["teacher"]),
             "student": _system("runs/student", 512_000, 4210.0, whole["student"]),
             "base": _system("builtin", 512_000, 4190.0, whole["base"]),
+            **({"current": _system("student", 512_000, 4200.0, whole["current"])} if current else {}),
         },
         "answers": {name: {"answered": len(made), "cut": 0, "failed": 0} for name in ("teacher", "student", "base")},
         "comparisons": compared,
@@ -204,6 +213,18 @@ def _report(made: Sequence[dict[str, Any]]) -> dict[str, Any]:
             "passed": True,
             "checks": [{"name": "retention", "value": kept - 0.017, "threshold": 0.92, "passed": True, "n": len(made)}],
         },
+    } | more
+
+
+def _beside(whole: dict[str, Any], current: str) -> dict[str, Any]:
+    """The part of a report about the student in use."""
+    gap, ratio = whole["student"] - whole["current"], whole["student"] / whole["current"]
+    return {
+        "current": {
+            "run": current,
+            "retention": {"value": ratio, "interval": {"low": ratio - 0.02, "high": ratio + 0.02}, "reason": None, "n": whole["n"]},
+            "gap": {"value": gap, "interval": {"low": gap - 0.01, "high": gap + 0.01}, "reason": None},
+        }
     }
 
 
@@ -218,7 +239,7 @@ def _share(row: dict[str, Any], who: str) -> float:
 
 def _comparison(metric: str, place: str, scores: Sequence[tuple[float, ...]]) -> dict[str, Any]:
     n = len(scores)
-    student, teacher, base = (sum(row[index] for row in scores) / n for index in range(3))
+    student, teacher, base, *current = (sum(row[index] for row in scores) / n for index in range(len(scores[0])))
     gaps = [row[0] - row[1] for row in scores]
     spread = 1.96 * (sum((gap - (student - teacher)) ** 2 for gap in gaps) / n / n) ** 0.5
     gap = student - teacher
@@ -229,6 +250,7 @@ def _comparison(metric: str, place: str, scores: Sequence[tuple[float, ...]]) ->
         "student": student,
         "teacher": teacher,
         "base": base,
+        "current": current[0] if current else None,
         "gap": gap,
         "interval": interval,
         "n": n,

@@ -568,10 +568,10 @@ def used(tmp_path, monkeypatch):
     return Bench(tmp_path, monkeypatch, name="used")
 
 
-def against(used, monkeypatch, evaluated=True):
+def against(used, monkeypatch, evaluated=True, **config):
     """A bench for a new run beside the one whose student is in use."""
     if evaluated:
-        used.run()
+        used.run(**config)
     else:
         used.prepare()
     bench = Bench(used.folder, monkeypatch, count=used.count)
@@ -677,8 +677,7 @@ def test_another_student_in_use_is_another_evaluation(used, monkeypatch):
 
 def test_a_teacher_that_was_asked_twice_for_the_student_in_use_is_not_asked_again(used, monkeypatch):
     used.teacher_sampling = Sampling(temperature=0.8)
-    used.run(self_agreement=20)
-    bench = against(used, monkeypatch)
+    bench = against(used, monkeypatch, self_agreement=20)
     bench.teacher_sampling = used.teacher_sampling
     manifest = bench.run(self_agreement=20)
 

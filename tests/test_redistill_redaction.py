@@ -68,6 +68,8 @@ HARMLESS = [
     "version 1.2.3.4, 127.0.0.1, 999.1.1.1, 12:30:45, std::vector",
     "the password is wrong, my token: none",
     "Is this a sk-8 skateboard?",
+    "\u212ab12 3456 7890 1234 5678, Ab12 \u017f456 7890 1234 5678",  # letters that are a K and an s to some patterns
+    "\ud83d \u0664\u0661\u0661\u0661 \u0661\u0661\u0661\u0661 \u0661\u0661\u0661\u0661 \u0661\u0661\u0661\u0661",
 ]
 
 

@@ -18,7 +18,7 @@ from synthdistill.records import Comparison, Interval, Prompt
 from synthdistill.report import charts, words
 from synthdistill.report.examples import browser as examples_of
 from synthdistill.report.examples import in_script
-from synthdistill.report.figures import Check, Cost, Figures, Gate, Measured
+from synthdistill.report.figures import Check, Cost, Current, Figures, Gate, Measured
 from synthdistill.report.funnel import funnel
 from synthdistill.report.page import write
 
@@ -116,6 +116,37 @@ def test_verdict_names_a_check_that_could_not_be_measured():
     gate = Gate(False, [Check("retention", None, 0.95, False, 0)])
 
     assert words.verdict(Figures(gate=gate)).endswith("; the gate is not passed: retention could not be measured, 95% asked.")
+
+
+def beside(value: float | None, low: float = -0.002, high: float = 0.008, reason: str | None = None) -> Current:
+    return Current("2026-11-22", gap=Measured(value, None if value is None else Interval(low, high), reason))
+
+
+def test_verdict_holds_the_student_against_the_one_in_use():
+    said = words.verdict(Figures(retention=kept(), gate=passed(), current=beside(0.003)))
+
+    assert said.endswith("the gate of 92% is passed. Against the student in use (2026-11-22): +0.3 points (95% \u22120.2 to +0.8).")
+
+
+def test_verdict_says_why_the_student_could_not_be_held_against_the_one_in_use():
+    said = words.verdict(Figures(retention=kept(), current=beside(None, reason="no row could be scored")))
+
+    assert said.endswith("Against the student in use (2026-11-22): no row could be scored.")
+
+
+@pytest.mark.parametrize(
+    ("check", "expected"),
+    [
+        (Check("current", 0.912, 0.95, False, 700), "the gate is not passed: of the score of the student in use 91.2%, 95% asked."),
+        (
+            Check("not worse than current", -0.011, 0.0, False, 700),
+            "the gate is not passed: it is worse than the student in use, \u22121.1 points at best.",
+        ),
+        (Check("current", None, 0.95, False, 0), "of the score of the student in use could not be measured, 95% asked."),
+    ],
+)
+def test_verdict_says_what_the_student_in_use_has_ahead(check: Check, expected: str):
+    assert expected in words.verdict(Figures(retention=kept(), gate=Gate(False, [*passed().checks, check]), current=beside(-0.02)))
 
 
 def test_verdict_without_an_interval_says_so():
@@ -316,6 +347,27 @@ def test_run_without_losses_says_so(tmp_path: Path):
     assert "holds no losses" in text_of(place)
 
 
+def test_student_in_use_is_a_fourth_system(tmp_path: Path, plain: Any):
+    place = finished(tmp_path, rows=60, current="last-week")
+    text = text_of(place)
+    whole = json.loads((place.stage("eval") / "report.json").read_bytes())["comparisons"][0]
+
+    assert "All four answered the same held-out rows." in text
+    assert f"in use {words.share(whole['current'])}" in text.replace("\u00a0", " ")
+    assert "Points above the student in use" in text and "run last-week;" in text
+    assert re.search(r"in use student [\d.]+% 512k 4,200", text)
+    assert data_of(place)[0]["who"] == ["gold", "teacher", "student", "base", "in use"]
+    assert "in use" not in text_of(plain)
+
+
+def test_gate_tells_shares_and_points_apart(tmp_path: Path):
+    checks = [check("retention", 0.93, 0.92, 40), check("current", 0.97, 0.92, 40), check("not worse than current", -0.01, 0.0, 40)]
+    text = text_of(finished(tmp_path, report={"gate": {"passed": False, "checks": checks}}, current="last-week"))
+
+    assert "score of the student in use lower bound of the interval \u2713 passed 97.0% 92.0% 40" in text
+    assert "not worse than the student in use upper bound of the gap, points \u2717 not passed \u22121.0 +0.0 40" in text
+
+
 # --- the funnel
 
 
@@ -355,6 +407,11 @@ def test_funnel_gives_reasons(plain: Any):
 def row(gap: float | None = -0.02, low: float = -0.04, high: float = 0.01, n: int = 100, **more: Any) -> Comparison:
     values: dict[str, Any] = {"metric": "m", "slice": "all", "student": 0.9, "teacher": 0.92, "base": 0.4, "unscored": 0} | more
     return Comparison(gap=gap, interval=None if gap is None else Interval(low, high), n=n, **values)
+
+
+def test_chart_has_a_mark_for_the_student_in_use_where_there_is_one():
+    assert "in use 85.0%, teacher 92.0%" in charts.levels(row(current=0.85))
+    assert "in use" not in charts.levels(row())
 
 
 def test_charts_tell_their_figures_in_words():
@@ -523,7 +580,8 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "hard": ENDS_THE_BLOCK + "z" * 200,
         "id": "needle-" + "9" * 200,
     }
-    place = finished(tmp_path_factory.mktemp("hostile"), rows=40, first=first, recipe=RECIPE + f"# {ENDS_THE_BLOCK}{'r' * 500}\n")
+    recipe = RECIPE + f"# {ENDS_THE_BLOCK}{'r' * 500}\n"
+    place = finished(tmp_path_factory.mktemp("hostile"), rows=40, first=first, recipe=recipe, current="w" * 100)
     return write(place)
 
 
@@ -600,13 +658,13 @@ def test_text_stands_out_from_its_ground(opened: Callable[..., chromium.Page], h
     """WCAG 2.2, 1.4.3: a contrast of at least 4.5 for text, against the page, the cards and the marks."""
     page = opened(hostile, width=1280, dark=dark)
     colours = page.run(
-        """Object.fromEntries(["paper","card","mark","faint","ink","quiet","good","bad","student","teacher"].map(name =>
+        """Object.fromEntries(["paper","card","mark","faint","ink","quiet","good","bad","student","teacher","current"].map(name =>
         [name, getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim()]))"""
     )
 
     for text, ground in [("ink", "paper"), ("quiet", "paper"), ("quiet", "faint"), ("ink", "mark"), ("good", "paper"), ("bad", "paper")]:
         assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
-    for mark in ("student", "teacher"):
+    for mark in ("student", "teacher", "current"):
         assert contrast(colours[mark], colours["card"]) >= 3, mark
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
     Sparse = Any
-    """A scipy.sparse.csr_array; its annotations are partial."""
+    """A scipy.sparse.csr_matrix; its annotations are partial."""
 
 MOST_TEXTS = 10_000
 MOST_WORDS = 2_000_000
@@ -52,6 +52,8 @@ _AUC = 0.6
 _GAP = 0.05
 _BURST = 0.01
 """What is still no drift: an AUC, a distance of length distributions, a word's share of the window's texts."""
+_MEASURED = 2_000
+"""Texts of half B whose novelty is measured."""
 _FEATURES = 1 << 18
 _BLOCK = 500
 _TAILS = (0.005, 0.01, 0.02, 0.05)
@@ -60,10 +62,9 @@ _FAR = (0.005, 0.01, 0.02)
 _SHOWN = 10
 _EXAMPLES = 5
 _SURE = 0.05
-_UNSPACED = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
-    "|[^\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+"
-)
+"""The p of a word or a slice that is shown."""
+_LETTERS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_UNSPACED = re.compile(f"[{_LETTERS}]|[^{_LETTERS}]+")
 """A letter of a script that puts no space between words (Thai, Lao, Burmese, Khmer, Kana, Han), or a run of others."""
 
 
@@ -204,7 +205,7 @@ class Reference:
             weights_A=weights_A,
             weights_B=weights_B,
             weights_FA=weights_FA,
-            novelty_B=_novelty(weights_B, weights_FA),
+            novelty_B=_novelty(weights_B[:_MEASURED], weights_FA),
         )
 
     def look(self, window: Sample, *, looks: float) -> Drift:
@@ -212,14 +213,18 @@ class Reference:
         distinct = _distinct(window.texts, self.seed)
         rows = [row for row in distinct if row.key not in self.keys]
         fields = {name: [values[row.number] for row in rows] for name, values in window.fields.items()}
-        seen = [*self._texts(rows), *self._fields(fields), *_labels(self.answers, window.answers, self.seed)]
+        asked = [*self._texts(rows), *self._fields(fields)]
+        answered = [*_labels(self.answers, window.answers, self.seed)]
+        unknown = len(rows) / max(1, len(distinct))
+        regions = [(region, part) for each, part in ((asked, unknown), (answered, 1.0)) for one in each for region in one.regions]
+        seen = asked + answered
         tests = [test for one in seen for test in one.tests]
         least = min((test.p for test in tests), default=1.0)
         newest = [row.number for one in seen for row in one.newest]
         return Drift(
-            p=min(1.0, least * len(tests) * looks),
+            p=min(1.0, least * max(1, len(tests)) * max(1.0, looks)),
             tests=tests,
-            share=_share([region for one in seen for region in one.regions], len(rows) / max(1, len(distinct))),
+            share=_share(regions),
             words=[word for one in seen for word in one.words],
             slices=sorted((moved for one in seen for moved in one.slices), key=lambda moved: moved.p),
             labels=[label for one in seen for label in one.labels],
@@ -373,8 +378,11 @@ def _at_most(rows: list[_Row]) -> list[_Row]:
 
 def _counts(tokens: list[list[str]]) -> Sparse:
     """[N, F]: which words and pairs of words a text has, hashed, so that words that only a window has count as well."""
+    from scipy.sparse import csr_matrix
     from sklearn.feature_extraction import FeatureHasher
 
+    if not tokens:
+        return csr_matrix((0, _FEATURES))
     hasher = FeatureHasher(_FEATURES, input_type="string", alternate_sign=False)
     counts_NF = hasher.transform(chain(row, (f"{one} {two}" for one, two in pairwise(row))) for row in tokens)
     counts_NF.data[:] = 1.0
@@ -390,11 +398,13 @@ def _idf(counts_NF: Sparse) -> Floats:
 
 def _weighted(counts_NF: Sparse, idf_F: Floats) -> Sparse:
     """TF-IDF with rows of length 1."""
-    from sklearn.preprocessing import normalize
+    import numpy as np
 
     weights_NF = counts_NF.copy()
     weights_NF.data *= idf_F[weights_NF.indices]
-    return normalize(weights_NF, copy=False)
+    row_K = np.repeat(np.arange(weights_NF.shape[0]), np.diff(weights_NF.indptr))
+    weights_NF.data /= np.sqrt(np.bincount(row_K, weights_NF.data**2))[row_K]
+    return weights_NF
 
 
 def _novelty(weights_NF: Sparse, weights_FA: Sparse) -> Floats:
@@ -532,17 +542,19 @@ def _value(answer: dict[str, Any], name: str) -> str:
     return as_text(answer[name]) if name in answer else "(absent)"
 
 
-def _share(regions: Sequence[_Region], unknown: float) -> Share:
+def _share(regions: Sequence[tuple[_Region, float]]) -> Share:
     """The least share of new traffic that explains a region with more of the window than of the reference (Blanchard, Lee and Scott 2010,
-    "Semi-supervised novelty detection"): now = share + (1 - share) * before, at least, for what is not new is there as often as before.
+    "Semi-supervised novelty detection"): now = share + (1 - share) * before, at most, for what is not new is there as often as before.
 
-    Of all regions the one whose lower limit is best, limits being simultaneous. `unknown`: the share of texts that the reference lacks.
+    Of all regions the one whose lower limit is best, limits being simultaneous. Beside each region, the part of the window that was
+    compared: the texts that the reference lacks.
     """
     if not regions:
         return Share(0.0, 0.0, 1.0)
     sure = 1 - 0.025 / len(regions)
-    best = max((_excess(region, sure) for region in regions), key=lambda share: (share.low, share.value))
-    value, low, high = (min(1.0, max(0.0, limit)) * unknown for limit in (best.value, best.low, best.high))
+    found = [(_excess(region, sure), part) for region, part in regions]
+    best, part = max(found, key=lambda each: (each[0].low * each[1], each[0].value * each[1]))
+    value, low, high = (min(1.0, max(0.0, limit)) * part for limit in (best.value, best.low, best.high))
     return Share(value, low, high)
 
 

@@ -45,34 +45,37 @@ def judge(desk: Desk, work: Work, run: Run, made: Mapping[str, Manifest]) -> Out
     figures = f"{_retention_told(results)}; {_cost_told(run, made)}"
     in_use = desk.registry.current()
     name = in_use.name if in_use else None
-    passed = results["gate"]["passed"]
-    if passed and name not in (work.champion, work.run):
-        text = f"kept {name or 'none'}: somebody moved `current` while {work.run} was made; it was held against {work.champion}"
-        return _kept(desk, work, run, "kept", f"{text}; {figures}", results, code=0)
-    if not passed:
-        text = f"kept {name or 'no student'}: {work.run} did not pass its gate: {_failed_told(results)}"
-        return _kept(desk, work, run, "kept", f"{text}; {work.why}; {figures}", results, code=GateError.code)
-    if not (name == work.run and any((entry.event, entry.run) == ("promoted", run.name) for entry in desk.registry.history())):
+    if not results["gate"]["passed"]:
+        return _kept(desk, work, run, name, f"gate not passed: {_failed_told(results)}", figures, results, GateError.code)
+    if name not in (work.champion, work.run):
+        why = f"somebody moved `current` while it was made; it was held against {work.champion or 'no student'}"
+        return _kept(desk, work, run, name, why, figures, results, 0)
+    if not (name == work.run and _stands(desk, "promoted", run)):
         work.moving = True
         desk.save()
         try:
             desk.registry.promote(run, by=BY, why=work.why, hook=Hook(desk.config.hook, desk.config.hook_timeout_s), back=work.champion)
         except GateError as error:
-            return _kept(desk, work, run, "hook_failed", error.message, results, code=SynthdistillError.code)
+            text = f"{desk.recipe.name}: {error.message}; mend the hook, then: synthdistill promote {run.recipe} --run {run.name}"
+            tell(desk, "rolled_back", work.run, text, results)
+            return Outcome("hook_failed", text, [], work.run, work.why, SynthdistillError.code, results)
     over = f" over {work.champion}" if work.champion else ""
     text = f"{desk.recipe.name}: promoted {work.run}{over}: {work.why}; {figures}"
     tell(desk, "promoted", work.run, text, results)
     return Outcome("promoted", text, [], work.run, work.why, 0, results)
 
 
-def _kept(
-    desk: Desk, work: Work, run: Run, event: Literal["kept", "hook_failed"], text: str, results: Mapping[str, Any], code: int
-) -> Outcome:
-    if event == "kept" and not any((entry.event, entry.run) == (event, run.name) for entry in desk.registry.history()):
-        desk.registry.note(desk.registry.entry(event, run, BY, text.partition(";")[0]))
-    line = f"{desk.recipe.name}: {text}"
-    tell(desk, "kept" if event == "kept" else "rolled_back", work.run, line, results)
-    return Outcome(event, line, [], work.run, work.why, code, results)
+def _kept(desk: Desk, work: Work, run: Run, name: str | None, why: str, figures: str, results: Mapping[str, Any], code: int) -> Outcome:
+    if not _stands(desk, "kept", run):
+        desk.registry.note(desk.registry.entry("kept", run, BY, why))
+    text = f"{desk.recipe.name}: kept {name or 'no student'}, not {work.run}: {why}; made for: {work.why}; {figures}"
+    tell(desk, "kept", work.run, text, results)
+    return Outcome("kept", text, [], work.run, work.why, code, results)
+
+
+def _stands(desk: Desk, event: str, run: Run) -> bool:
+    """Whether the history has it already: a kill may have come after it."""
+    return any((entry.event, entry.run) == (event, run.name) for entry in desk.registry.history())
 
 
 def _retention_told(results: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from synthdistill import hub
 from synthdistill import prompts as prompts_room
 from synthdistill.content import Contents
-from synthdistill.errors import storage
+from synthdistill.errors import RecipeError, storage
 from synthdistill.manifest import Manifest, changed_keys, load, settings_of
 from synthdistill.ops.notify import Notifier
 from synthdistill.ops.registry import Registry
@@ -28,7 +28,7 @@ from synthdistill.redistill.known import Known
 from synthdistill.redistill.signature import signature
 from synthdistill.redistill.state import FOLDER, Source, State
 from synthdistill.runs import Run
-from synthdistill.sources import read_rows, source_files
+from synthdistill.sources import Row, read_rows, source_files
 from synthdistill.stages import seen
 from synthdistill.stages.run import STAGES, Job
 
@@ -141,6 +141,7 @@ class Desk:
             id_column=columns.id or "id",
             columns=tuple(filter(None, (columns.reference, columns.group, *columns.slices))),
             slices=tuple(columns.slices),
+            group=columns.group,
             note=self.job.progress.note,
         )
         if new and self.keeps:
@@ -150,18 +151,21 @@ class Desk:
         """Find what is new in the recipe and in the files that it names; nothing is read where they are as they were."""
         values = self.recipe.model_dump(mode="json", exclude={"run", "gate", "redistill"})
         now, last, before = signature(values, self.base), self.last and self.last.name, self.state.source
-        if (now, last) == (before.signature, before.run) or (before.signature and self._being_written()):
-            return
-        self.state.source = self._source(now)
-
-    def _being_written(self) -> bool:
-        """Whether a source's last line is only half there: it is looked at again at the next call."""
-        return any(torn_at(file) is not None for file in self._source_files() if file.suffix.lower() == ".jsonl")
+        if (now, last) != (before.signature, before.run):
+            self.state.source = self._source(now)
 
     def _source_files(self) -> Iterator[Path]:
         source = self.recipe.prompts.source
         for name in [source] if isinstance(source, str) else source:
             yield from () if hub.is_hub(name) else source_files(name, "[prompts] source", self.base)
+
+    def _rows(self, file: Path) -> Iterator[Row]:
+        """The rows of a file, but for a last line that somebody is just writing: it is looked at again when it is whole."""
+        try:
+            yield from read_rows(file, base=self.base)
+        except RecipeError:
+            if file.suffix.lower() != ".jsonl" or torn_at(file) is None:
+                raise
 
     def _source(self, now: str) -> Source:
         what = essence.essence({name: stage.what(self.job) for name, stage in STAGES.items()})
@@ -171,7 +175,7 @@ class Desk:
             changed = [change for name in STAGES if name in before for change in changed_keys(before[name], what[name])]
         new = set()
         for file in self._source_files():
-            for row in read_rows(file, base=self.base):
+            for row in self._rows(file):
                 content = self.contents.of(row)
                 if not content.unfit and (key := seen.key(content.text)) not in self.known:
                     new.add(key)

@@ -80,7 +80,7 @@ class Growing:
         loose = {path: cursor for path, cursor in self.cursors.items() if path not in found}
         for path in [path for path in changed if path in kept and not _still_holds(base / path, kept[path])]:
             loose[path] = kept.pop(path)
-        self.cursors = kept
+        self.cursors = dict(kept)
         for path, seen in changed.items():
             before = kept.get(path) or _renamed(base / path, path, loose, kept) or Cursor(0, 0, 0, _hash(b""), _hash(b""))
             yield Chunk(path, self._lines(base / path, path, before, seen, note))
@@ -91,7 +91,7 @@ class Growing:
         for name in [names] if isinstance(names, str) else names:
             for path in _matched(name, base, known=self.cursors):
                 try:
-                    seen = os.stat(base / path)  # noqa: PTH116  # ten thousand of them a call
+                    seen = os.stat(os.path.join(base, path))  # noqa: PTH116, PTH118  # ten thousand of them a call
                 except FileNotFoundError:  # rotated away since it was listed
                     continue
                 if stat.S_ISREG(seen.st_mode):
@@ -154,9 +154,8 @@ def _in_folder(folder: str, base: Path) -> list[str]:
 
 
 def _relative(path: str, base: Path) -> str:
-    whole = os.path.normpath(os.path.join(base, path))  # noqa: PTH118
-    start = os.path.join(os.path.normpath(base), "")  # noqa: PTH118
-    return whole.removeprefix(start)
+    path = os.path.normpath(path)
+    return path.removeprefix(os.path.join(os.path.normpath(base), "")) if os.path.isabs(path) else path  # noqa: PTH117, PTH118
 
 
 def _as_it_was(cursor: Cursor | None, seen: tuple[int, int]) -> bool:
@@ -178,6 +177,8 @@ def _renamed(file: Path, path: str, loose: dict[str, Cursor], kept: dict[str, Cu
     """The cursor of a file that lay elsewhere, or was not packed, when it was read: the one that reaches furthest."""
     beside = kept.get(path.removesuffix(file.suffix)) if file.suffix.lower() in PACKED else None  # packed, and not yet taken away
     candidates = [cursor for cursor in [*loose.values(), *([beside] if beside else [])] if cursor.offset]
+    if not candidates:
+        return None
     try:
         with unpacked(file, path) as handle:
             head = handle.read(EDGE)

@@ -14,6 +14,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +70,10 @@ class Intake:
         self._keys = self._read_keys(state.keys)
         self._unsaved: list[bytes] = []
         """Keys that are not on disk."""
-        self._pending = self._stored("pending", f"run {self._adopted}")
-        self._window = self._stored("window", f"look {self._looks}")
 
     @classmethod
     def open(cls, folder: Path) -> "Intake":
-        """The store of a folder, an empty one where there is none yet.
+        """The store of a folder, an empty one where there is none yet. Its rows are read when they are wanted.
 
         Raises:
             StorageError: it was changed by something else, or by a later version.
@@ -131,18 +130,18 @@ class Intake:
 
         Raises:
             RecipeError: a file that is named is not there and never was, or is no JSONL.
-            StorageError: a folder cannot be read.
+            StorageError: a folder cannot be read, or the store was changed by something else.
             MissingError: the extra `redistill` is not installed, and `redact` is asked for.
         """
         if redact:
             require("phonenumbers", "redistill", "[redistill] redact")
             require("stdnum", "redistill", "[redistill] redact")
-        self._pending = Sample(self._pending.salt, sample, self._pending.rows.items())
-        self._window = Sample(self._window.salt, window, self._window.rows.items())
         rows = LogRows(contents, student, id_column, columns, group, redact)
         growing = Growing(self._cursors)
         before = dict(self._cursors)
         for chunk in growing.read(logs, base, note):
+            self._pending.resize(sample)
+            self._window.resize(window)
             for values in self._whole(chunk, note):
                 found = rows.of(values, chunk.name)
                 if isinstance(found, str):
@@ -160,8 +159,9 @@ class Intake:
         """
         with storage(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+        samples = {"pending": self._pending, "window": self._window}
         self._number += 1
-        for stem, sample in (("pending", self._pending), ("window", self._window)):
+        for stem, sample in samples.items():
             lines = [encode(_Kept(key, row)) for key, row in sorted(sample.rows.items())]
             seal(self._file(stem), b"".join(lines), rows=len(lines))
         self._write_keys()
@@ -198,6 +198,14 @@ class Intake:
         self._looks += 1
         self._window = Sample(f"look {self._looks}", self._window.size)
         self.window_seen = 0
+
+    @cached_property
+    def _pending(self) -> Sample:
+        return self._stored("pending", f"run {self._adopted}")
+
+    @cached_property
+    def _window(self) -> Sample:
+        return self._stored("window", f"look {self._looks}")
 
     def _whole(self, chunk: Chunk, note: Callable[[str], None]) -> Iterator[dict[str, Any]]:
         """The objects of a chunk; its other lines are counted."""

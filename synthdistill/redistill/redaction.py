@@ -35,7 +35,7 @@ _NAMED_SECRET = re.compile(
 )
 """A word for a secret, and a text of at least eight characters with a letter and a digit."""
 _EMAIL = re.compile(r"(?<![\w.+%-])(?<!\w')[\w.+%-]+(?:'[\w.+%-]+)*@(?:[\w-]+\.)+(?:[^\W\d_]{2,}|xn--[\w-]+)")
-_IBAN = re.compile(r"(?i)\b[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]){11,40}")
+_IBAN = re.compile(r"(?ai)\b[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]){11,40}")
 _RUN = re.compile(r"\d(?:[ -]?\d)+")
 """Digits in groups: what may hold a card."""
 _SSN = re.compile(r"(?<![\w-])(?!000|666|9\d\d)\d{3}-(?!00)\d\d-(?!0000)\d{4}(?![\w-])")

@@ -25,6 +25,12 @@ class Sample:
         for key, row in rows:
             self.add(key, row)
 
+    def resize(self, size: int) -> None:
+        """Keep at most so many rows."""
+        self.size = size
+        while len(self.rows) > size:
+            del self.rows[heapq.heappop(self._greatest)[1]]
+
     def add(self, key: str, row: dict[str, Any]) -> None:
         """Take a row in, or leave it out. A key that is here keeps its row."""
         if key in self.rows:
@@ -32,8 +38,7 @@ class Sample:
         hashed = hashlib.blake2b(f"{self.salt} {key}".encode(), digest_size=8).digest()
         heapq.heappush(self._greatest, (-int.from_bytes(hashed, "big"), key))
         self.rows[key] = row
-        if len(self.rows) > self.size:
-            del self.rows[heapq.heappop(self._greatest)[1]]
+        self.resize(self.size)
 
     def answer(self, key: str, row: dict[str, Any]) -> None:
         """Put a row that was answered in the place of one that was not: what the teacher has said need not be asked for."""

@@ -62,7 +62,7 @@ def mark(role: str) -> Markup:
 def levels(row: Comparison) -> Markup:
     """The systems on one line from 0 to 100%."""
     values = {"base": row.base, "current": row.current, "teacher": row.teacher, "student": row.student}
-    told = ", ".join(f"{role} {words.share(value)}" for role, value in values.items() if value is not None)
+    told = ", ".join(f"{words.role(role)} {words.share(value)}" for role, value in values.items() if value is not None)
     drawn = [_tick(SHARES.place(tick)) for tick in SHARES.ticks]
     known = [SHARES.place(value) for value in values.values() if value is not None]
     if known:

@@ -91,6 +91,11 @@ def cost_ratio(value: float) -> str:
     return f"{value:.2g} times its cost" if value >= 1.1 else f"{ratio(value)} of its cost"
 
 
+def role(name: str) -> str:
+    """What a system is called."""
+    return "in use" if name == "current" else name
+
+
 def verdict(figures: Figures) -> str:
     """The run in one sentence: what the student keeps, at what cost, and whether the gate lets it through. Where there is a student in
     use, a second one holds it against that."""
