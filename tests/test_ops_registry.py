@@ -1,5 +1,7 @@
 import json
-import os
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 from finished import finished
@@ -31,14 +33,14 @@ def three(tmp_path_factory):
     first = passed(finished(folder, rows=10))
     for name in ("two", "three"):
         target = first.folder.with_name(name)
-        os.system(f"cp -r {first.folder} {target}")
+        shutil.copytree(first.folder, target)
     passed(Run.find(first.folder.with_name("three")), False)
     return first.folder.parent
 
 
 @pytest.fixture
 def runs(three, tmp_path):
-    os.system(f"cp -r {three} {tmp_path}/triage")
+    shutil.copytree(three, tmp_path / "triage")
     for place in (tmp_path / "triage").glob("*/place.json"):
         place.write_text(json.dumps({"base": str(tmp_path), "recipe": "recipe.toml"}))
     return Registry(tmp_path / "triage")
@@ -64,7 +66,7 @@ def test_a_promoted_run_is_in_use_and_the_history_says_who_and_why(runs):
 def test_the_link_is_relative_so_that_the_folder_can_be_moved(runs):
     runs.promote(run(runs, "main"), by="ada", why="", hook=NO_HOOK)
 
-    assert os.readlink(runs.folder / "current") == "main"
+    assert (runs.folder / "current").readlink() == Path("main")
 
 
 def test_a_run_that_did_not_pass_its_gate_is_promoted_by_force_only(runs):
@@ -111,7 +113,7 @@ def test_after_a_rollback_and_a_promotion_the_way_back_leads_to_the_run_that_was
 def test_rollback_passes_over_a_run_that_was_removed(runs):
     for name in ("main", "two", "three"):
         runs.promote(run(runs, name), by="ada", why="", hook=NO_HOOK, force=True)
-    os.system(f"rm -r {runs.folder}/two")
+    shutil.rmtree(runs.folder / "two")
 
     assert runs.rollback(by="ada", why="", hook=NO_HOOK).current == "main"
 
@@ -188,7 +190,7 @@ def test_a_torn_line_of_the_history_is_passed_over_and_mended(runs):
 def test_the_list_has_runs_on_disk_and_those_that_only_the_history_knows(runs):
     runs.promote(run(runs, "two"), by="ada", why="", hook=NO_HOOK)
     runs.promote(run(runs, "main"), by="ada", why="", hook=NO_HOOK)
-    os.system(f"rm -r {runs.folder}/two")
+    shutil.rmtree(runs.folder / "two")
 
     found = {each["run"]: (each["current"], each["on_disk"], each["decision"], each["retention"]) for each in listed(runs)}
 
@@ -201,15 +203,13 @@ def test_the_list_has_runs_on_disk_and_those_that_only_the_history_knows(runs):
 
 def test_current_always_points_to_a_run_while_it_is_moved(runs):
     """A reader in another process never finds the link missing or broken."""
-    import subprocess
-
     runs.promote(run(runs, "main"), by="ada", why="", hook=NO_HOOK)
-    reader = subprocess.Popen(
-        [command()[0], "-c", f"import os\nwhile True: os.stat({str(runs.folder / 'current' / 'place.json')!r})"], env=environment()
-    )
+    looks = f"import os\nprint(flush=True)\nwhile True: os.stat({str(runs.folder / 'current' / 'place.json')!r})"
+    reader = subprocess.Popen([command()[0], "-c", looks], env=environment(), stdout=subprocess.PIPE)
+    reader.stdout.readline()
     for name in ("two", "main") * 100:
         runs._point(name)
 
     assert reader.poll() is None
     reader.kill()
-    reader.wait()
+    reader.communicate()

@@ -447,6 +447,7 @@ def test_a_call_that_finds_nothing_due_imports_no_heavy_library_and_writes_nothi
     desk = Rehearsal(tmp_path, student, redistill={"when": {"new_prompts": 5, "days": 7}})
     desk.now = desk.now.now(desk.now.tzinfo)
     desk.call()
+    desk.call()
     before = {path: path.stat().st_mtime_ns for path in desk.runs.rglob("*") if path.is_file() and path.name != ".lock"}
 
     done = subprocess.run([sys.executable, "-c", IDLE, desk.recipe], env=environment(), capture_output=True, text=True, check=False)
