@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from synthdistill.errors import GateError, RecipeError, SynthdistillError, storage
+from synthdistill.errors import GateError, LockedError, RecipeError, SynthdistillError, storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -183,7 +183,12 @@ def redistill(
     if env_file is not None:
         environment.take(env_file)
     job = _job(recipe, "main", settings, None, quiet or as_json, accept_terms=accept_terms)
-    found = page.plan(job, by_hand=now) if dry_run else page.call(job, by_hand=now, told=_told(quiet or as_json))
+    try:
+        found = page.plan(job, by_hand=now) if dry_run else page.call(job, by_hand=now, told=_told(quiet or as_json))
+    except LockedError as error:
+        if quiet:  # cron calls it every minute of a night's work
+            raise typer.Exit(error.code) from error
+        raise
     if as_json:
         console.print_json(found.as_dict())
     elif dry_run:

@@ -115,11 +115,13 @@ def _sides(
     return sides
 
 
-def judged(report: Mapping[str, Any], *, retention: float, slice_minimum: float | None, current: float | None = None) -> dict[str, Any]:
+def judged(
+    report: Mapping[str, Any], *, retention: float, slice_minimum: float | None, current: float | None = None, worse: float = 0.0
+) -> dict[str, Any]:
     """Hold a report against a gate: {passed, checks}. Retention by the lower bound of its interval, slices by their point.
 
     Where there is a student in use, the share that is kept of its score is held, by its lower bound, against `current` (None: the same as
-    `retention`), and the new one must not surely be worse.
+    `retention`), and the new one must not surely be worse by more than `worse`.
 
     A slice with fewer than 30 scored rows, or whose teacher scores 0 (there is nothing to retain), is shown in the report, not judged.
     """
@@ -130,7 +132,7 @@ def judged(report: Mapping[str, Any], *, retention: float, slice_minimum: float 
         if slice_minimum is not None and place["n"] >= ENOUGH and value is not None:
             checks.append(_check(f"retention {place['slice']}", value, slice_minimum, place["n"]))
     if used := report.get("current"):
-        checks += _current_checks(used, retention if current is None else current)
+        checks += _current_checks(used, retention if current is None else current, worse)
     return {"passed": all(check["passed"] for check in checks), "checks": checks}
 
 
@@ -163,8 +165,8 @@ def _against_current(paired: Paired, run: str) -> dict[str, Any]:
     }
 
 
-def _current_checks(used: Mapping[str, Any], threshold: float) -> list[dict[str, Any]]:
-    """Refused where it could be too much worse, or surely is worse.
+def _current_checks(used: Mapping[str, Any], threshold: float, worse: float) -> list[dict[str, Any]]:
+    """Refused where it could be too much worse, or surely is worse by more than `worse`.
 
     Where the share cannot be had, as the one in use is right on no row or on too few, it is enough not to be worse: that the score in use
     is 0, or that the gap is surely not negative.
@@ -174,9 +176,9 @@ def _current_checks(used: Mapping[str, Any], threshold: float) -> list[dict[str,
     low, between = ratio["interval"] and ratio["interval"]["low"], gap["interval"]
     kept = _check("current", low, threshold, ratio["n"])
     kept["passed"] |= nothing_to_lose or (low is None and between is not None and between["low"] >= 0)
-    worse = _check("not worse than current", between and between["high"], 0.0, ratio["n"])
-    worse["passed"] |= nothing_to_lose
-    return [kept, worse]
+    lost = _check("not worse than current", between and between["high"], 0.0 - worse, ratio["n"])
+    lost["passed"] |= nothing_to_lose
+    return [kept, lost]
 
 
 def _judged_by(score: str, of: Of) -> str:

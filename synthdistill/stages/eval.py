@@ -124,6 +124,8 @@ class Gate(Settings):
     slices: GateSlices | None = how(None)
     current: float | None = how(None, ge=0)
     """Like `retention`, of the score of the student in use; None is the same share."""
+    worse: float = how(0.01, ge=0)
+    """Score that a student may surely have less than the one in use: two trainings on the same rows differ by as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +237,7 @@ def plan(config: Config, *, place: Run, limit: int | None = None) -> dict[str, A
 def judge(report: Mapping[str, Any], gate: Gate) -> dict[str, Any]:
     """Hold a report against a gate: {passed, checks}."""
     minimum = gate.slices.minimum if gate.slices else None
-    return reports.judged(report, retention=gate.retention, slice_minimum=minimum, current=gate.current)
+    return reports.judged(report, retention=gate.retention, slice_minimum=minimum, current=gate.current, worse=gate.worse)
 
 
 def _inputs(place: Run, current: Run | None) -> dict[str, str]:

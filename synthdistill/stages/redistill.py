@@ -13,7 +13,7 @@ Everything that a call must know of the one before it is in `.redistill/` beside
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,11 +71,12 @@ def plan(job: Job, *, by_hand: bool = False, clock: Callable[[], datetime] = lam
 
 @contextmanager
 def _locked(office: Run) -> Iterator[None]:
-    try:
-        with office.lock():
-            yield
-    except LockedError as error:
-        raise LockedError(error.message, "It goes on by itself; nothing is to be done") from error
+    with ExitStack() as held:
+        try:
+            held.enter_context(office.lock())
+        except LockedError as error:
+            raise LockedError(f"another call is at work on this recipe: {error.message}", "It ends by itself; try again later") from error
+        yield
 
 
 @contextmanager
@@ -254,4 +255,4 @@ def _prune(desk: Desk) -> None:
     gone = [desk.runs / name for name in there if name not in kept]
     if gone:
         others = [path for path in desk.runs.iterdir() if path.is_dir() and not path.is_symlink() and path not in gone]
-        prune(gone, keep=others)
+        prune(gone, keep=others, answers=desk.folder / "generate")
