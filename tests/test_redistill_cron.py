@@ -63,7 +63,7 @@ def test_cron_keeps_the_student_up_and_never_lets_it_get_worse(tmp_path, daemon)
             teacher.url,
             rows=FIRST,
             held_out=120,
-            gate={"retention": 0.5},
+            gate={"retention": 0.5, "worse": 0.03},
             train={"epochs": 6},
             redistill={"when": {"new_prompts": 100}, "notify": {"webhook_env": "HOOK_URL", "ping_env": "PING_URL"}},
         )

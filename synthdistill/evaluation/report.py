@@ -169,13 +169,13 @@ def _current_checks(used: Mapping[str, Any], threshold: float, worse: float) -> 
     """Refused where it could be too much worse, or surely is worse by more than `worse`.
 
     Where the share cannot be had, as the one in use is right on no row or on too few, it is enough not to be worse: that the score in use
-    is 0, or that the gap is surely not negative.
+    is 0, or that the gap is surely not negative. A threshold of 0 asks for nothing.
     """
     ratio, gap = used["retention"], used["gap"]
     nothing_to_lose = ratio["value"] is None and gap["value"] is not None
     low, between = ratio["interval"] and ratio["interval"]["low"], gap["interval"]
     kept = _check("current", low, threshold, ratio["n"])
-    kept["passed"] |= nothing_to_lose or (low is None and between is not None and between["low"] >= 0)
+    kept["passed"] |= threshold == 0 or nothing_to_lose or (low is None and between is not None and between["low"] >= 0)
     lost = _check("not worse than current", between and between["high"], 0.0 - worse, ratio["n"])
     lost["passed"] |= nothing_to_lose
     return [kept, lost]
