@@ -92,7 +92,7 @@ def agreement(
         "n": n,
         "asked": len(prompts),
         "share": round(agreed / n, 6) if n else None,
-        "p": min(1.0, _at_most(agreed, n, rule.min) * looks) if n else 1.0,
+        "p": min(1.0, at_most(agreed, n, rule.min) * looks) if n else 1.0,
         "usd": usd,
         "answers": [mine.text for mine in answers.values() if isinstance(mine, Completion)],
     }
@@ -139,7 +139,7 @@ def _agrees(mine: Any, theirs: Completion) -> int:
     return int(score == 1.0)
 
 
-def _at_most(hits: int, n: int, share: float) -> float:
+def at_most(hits: int, n: int, share: float) -> float:
     """The chance of at most so many hits in n trials (binomial), summed in logarithms."""
     if share >= 1.0:
         return 1.0 if hits >= n else 0.0

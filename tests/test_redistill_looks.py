@@ -1,0 +1,214 @@
+"""What `redistill` makes of production logs: new prompts, drift, and the student's agreement with its teacher."""
+
+import gzip
+import json
+import random
+
+import pytest
+from project import jsonl
+from redistilling import Rehearsal
+from servers import serve
+from tiny import tiny_model
+
+from synthdistill.redistill.looks import at_most
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+PLACES = ["hall", "kitchen", "garden", "cellar", "attic", "garage", "office", "porch", "bath", "stairs", "nursery", "study"]
+THINGS = ["lamp", "heater", "radio", "camera", "blind", "fan", "door", "oven", "speaker", "sprinkler", "alarm", "curtain"]
+WHEN = [
+    "now",
+    "tonight",
+    "at noon",
+    "in the morning",
+    "when I leave",
+    "after dinner",
+    "before bed",
+    "on Sunday",
+    "for an hour",
+    "once it is dark",
+]
+DISHES = ["soup", "risotto", "pancakes", "salad", "stew", "curry", "dumplings", "gratin", "omelette", "casserole"]
+LEFT = ["rice", "potatoes", "lentils", "beans", "pasta", "cabbage", "carrots", "bread", "chickpeas", "spinach"]
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory):
+    return tiny_model(tmp_path_factory.mktemp("model") / "model")
+
+
+def known(count: int, seed: int) -> list[str]:
+    """Requests of the usual kind, all different."""
+    draw = random.Random(seed)
+    ways = ("switch the {} in the {} on {}", "turn off the {} of the {} {}", "is the {} in the {} still on {}", "dim the {} near the {} {}")
+    return _drawn(draw, ways, (THINGS, PLACES, WHEN), count)
+
+
+def new(count: int) -> list[str]:
+    """Requests of another kind."""
+    ways = ("suggest a recipe for {} with leftover {} {}", "how do I cook a {} from {} {}", "which spice goes into {} with {} {}")
+    return _drawn(random.Random(9), ways, (DISHES, LEFT, WHEN), count)
+
+
+def _drawn(draw: random.Random, ways: tuple[str, ...], words: tuple[list[str], ...], count: int) -> list[str]:
+    found: dict[str, None] = {}
+    while len(found) < count:
+        found[draw.choice(ways).format(*(draw.choice(each) for each in words))] = None
+    return list(found)
+
+
+def numbered(count: int, seed: int) -> list[str]:
+    """Usual requests that no other seed has."""
+    return [f"{text}, number {seed}-{place}" for place, text in enumerate(known(count, seed))]
+
+
+def log(desk: Rehearsal, name: str, texts: list[str], answer: str | None = None) -> None:
+    """A day's log of the server that serves the student."""
+    choices = [] if answer is None else [{"index": 0, "message": {"role": "assistant", "content": answer}, "finish_reason": "stop"}]
+    rows = [
+        {"request": {"model": "student", "messages": [{"role": "user", "content": text}]}}
+        | ({"response": {"model": "student", "choices": choices}} if answer else {})
+        for text in texts
+    ]
+    folder = desk.folder / "logs"
+    folder.mkdir(exist_ok=True)
+    jsonl(folder / name, rows)
+
+
+def prepared(folder, student, *, teacher=None, **redistill) -> Rehearsal:
+    """A project whose rows are 300 usual requests, with a student in use."""
+    desk = Rehearsal(folder, student, redistill={"logs": "logs", **redistill}, **({"teacher": teacher} if teacher else {}))
+    jsonl(folder / "rows.jsonl", [{"text": text} for text in known(300, 1)])
+    (folder / "logs").mkdir()
+    desk.call()
+    return desk
+
+
+def test_new_prompts_of_the_logs_make_a_run_due_and_are_trained_on(tmp_path, student):
+    desk = prepared(tmp_path, student, when={"new_prompts": 20})
+    log(desk, "a.jsonl", [*known(300, 1)[:50], *numbered(15, 2)])
+    assert desk.call().text == "nothing is due: new prompts 15 of 20"
+    (desk.folder / "logs" / "b.jsonl.gz").write_bytes(
+        gzip.compress(b"".join(json.dumps({"messages": [{"role": "user", "content": text}]}).encode() + b"\n" for text in numbered(5, 3)))
+    )
+
+    outcome = desk.call()
+
+    assert (outcome.event, outcome.why) == ("promoted", "20 new prompts")
+    assert desk.manifest("generate")["counts"]["read"] == 320
+    assert desk.call().text == "nothing is due: new prompts 0 of 20"
+
+
+def test_personal_data_of_the_logs_is_nowhere_on_disk(tmp_path, student):
+    desk = prepared(tmp_path, student, when={"new_prompts": 1})
+    log(desk, "a.jsonl", ["write to ada.lovelace@example.com about the lamp"])
+
+    assert desk.call().event == "promoted"
+
+    files = [path for path in desk.runs.rglob("*") if path.is_file()]
+    assert [path for path in files if b"ada.lovelace" in path.read_bytes()] == []
+    assert any(b"write to <EMAIL> about the lamp" in path.read_bytes() for path in files)
+
+
+def test_the_newest_logged_prompts_stay_where_there_are_more_than_a_run_may_have(tmp_path, student):
+    desk = prepared(tmp_path, student, when={"new_prompts": 10}, total=25)
+    for day in range(4):
+        log(desk, f"{day}.jsonl", numbered(10, 10 + day))
+        assert desk.call().event == "promoted"
+
+    assert desk.manifest("generate")["counts"]["read"] == 320
+    assert len(list((desk.runs / ".redistill" / "logged").glob("*.jsonl"))) == 2
+
+
+def test_a_new_kind_of_request_makes_a_run_due_and_is_named(tmp_path, student):
+    desk = prepared(tmp_path, student, when={"drift": {"p": 0.01, "share": 0.02}})
+    log(desk, "a.jsonl", [*known(200, 2), *new(60)])
+
+    outcome = desk.call()
+
+    assert outcome.event == "promoted"
+    assert outcome.why.startswith("drift: p ")
+    words = {word["word"] for word in desk.state()["look"]["drift"]["words"]}
+    assert words & {"recipe", "suggest", "leftover", "cook", "spice"}
+    desk.later(hours=25)
+    assert desk.call().event == "not_due"
+
+
+def test_usual_requests_raise_no_alarm_and_are_looked_at_once_a_day(tmp_path, student):
+    desk = prepared(tmp_path, student, when={"drift": {"p": 0.01, "share": 0.02}})
+    log(desk, "a.jsonl", known(200, 2))
+    assert desk.call().event == "not_due"
+    assert desk.state()["look"]["number"] == 1
+
+    log(desk, "b.jsonl", known(200, 3))
+    desk.later(hours=23)
+    assert desk.call().event == "not_due"
+    assert desk.state()["look"]["number"] == 1
+    desk.later(hours=1)
+    assert desk.call().event == "not_due"
+    assert desk.state()["look"]["number"] == 2
+    desk.later(hours=30)
+    assert desk.call().event == "not_due"
+    assert desk.state()["look"]["number"] == 2
+
+
+def test_an_alarm_survives_a_kill_after_the_look(tmp_path, student, monkeypatch):
+    """The window is let go after the finding is kept, so that the alarm is there at the next call."""
+    from synthdistill.redistill.intake import Intake
+
+    desk = prepared(tmp_path, student, when={"drift": {"p": 0.01, "share": 0.02}})
+    log(desk, "a.jsonl", [*known(200, 2), *new(60)])
+
+    class Killed(BaseException):
+        pass
+
+    def killed(self):
+        raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Intake, "looked", killed)
+        desk.call()
+
+    assert desk.plan().text.startswith("due: drift: p ")
+    assert desk.call().event == "promoted"
+
+
+def test_a_student_that_agrees_too_little_makes_a_run_due_and_the_answers_are_used(tmp_path, student):
+    with serve() as server:
+        teacher = {"kind": "api", "model": "m", "answers": None, "base_url": server.url}
+        desk = prepared(tmp_path, student, teacher=teacher, when={"agreement": {"min": 0.5, "sample": 100}})
+        before = server.asked.copy()
+        log(desk, "a.jsonl", numbered(150, 2))
+
+        outcome = desk.call()
+
+    look = desk.state()["look"]["agreement"]
+    assert outcome.event == "promoted"
+    assert outcome.why.startswith("agreement with the teacher: 0% of 100, p ")
+    assert (look["agree"], look["n"]) == (0, 100)
+    assert len(server.asked - before) == 150
+    assert max((server.asked - before).values()) <= 2, "once for the look, once with the sampling of [generate]"
+
+
+def test_a_look_keeps_to_its_budget(tmp_path, student):
+    with serve() as server:
+        teacher = {"kind": "api", "model": "m", "answers": None, "base_url": server.url}
+        rule = {"min": 0.5, "sample": 100, "budget": {"tokens": 600}}
+        desk = prepared(tmp_path, student, teacher=teacher, when={"agreement": rule})
+        before = server.requests
+        log(desk, "a.jsonl", known(150, 2))
+        desk.call("redistill.when.agreement.min=0.0001")
+
+    assert 0 < server.requests - before < 60
+    assert desk.state()["look"]["agreement"]["asked"] == 100
+
+
+@pytest.mark.parametrize(("hits", "n", "share"), [(0, 10, 0.5), (3, 20, 0.9), (95, 100, 0.9), (10, 10, 0.3), (700, 1000, 0.75)])
+def test_the_chance_of_so_few_agreements_is_the_binomials(hits, n, share):
+    from scipy.stats import binom
+
+    assert at_most(hits, n, share) == pytest.approx(binom.cdf(hits, n, share), rel=1e-9)
+
+
+def test_a_bound_of_one_is_broken_by_one_disagreement():
+    assert (at_most(10, 10, 1.0), at_most(9, 10, 1.0)) == (1.0, 0.0)
