@@ -248,7 +248,7 @@ def test_a_student_of_another_base_is_made_from_its_base(tmp_path, student):
 
     assert outcome.event == "promoted"
     assert "started_from" not in desk.manifest("train")["models"]
-    assert any("the new run starts from it" in line for line in desk.notes.lines)
+    assert any("starts from [train] student" in line for line in desk.notes.lines)
 
 
 def test_terms_that_were_accepted_once_hold_for_later_runs(tmp_path, student):

@@ -16,8 +16,8 @@ from triage_teacher import append, messages, triage, triage_teacher
 
 from synthdistill.ops.registry import Registry
 
-FIRST, MORE, WRONG = 700, 140, 420
-"""Rows at first; new ones; and those to which the teacher answers wrongly: a third of the training rows."""
+FIRST, MORE, WRONG, REPLAY = 700, 100, 200, 400
+"""Rows at first; new ones; those to which the teacher answers wrongly, a third of the training rows; and old ones, trained on again."""
 
 
 @pytest.fixture
@@ -65,17 +65,22 @@ def test_cron_keeps_the_student_up_and_never_lets_it_get_worse(tmp_path, daemon)
             held_out=120,
             gate={"retention": 0.5, "worse": 0.03},
             train={"epochs": 6},
-            redistill={"when": {"new_prompts": 100}, "notify": {"webhook_env": "HOOK_URL", "ping_env": "PING_URL"}},
+            redistill={
+                "when": {"new_prompts": 100},
+                "start": "current",
+                "replay": REPLAY,
+                "notify": {"webhook_env": "HOOK_URL", "ping_env": "PING_URL"},
+            },
         )
         source, runs = recipe.parent / "messages.jsonl", recipe.parent / "runs" / "triage"
         secrets = tmp_path / "secrets.env"
         secrets.write_text(f"HOOK_URL={origin}/hook\nPING_URL={origin}/ping\n")
         secrets.chmod(0o600)
         registry = Registry(runs)
-        assert synthdistill("schedule", recipe, "--at", "* * * * *", "--install", "--env-file", secrets).returncode == 0
-
-        until(lambda: pings.count("/ping") >= 1, "the first student")
+        assert synthdistill("redistill", recipe, "--env-file", secrets).returncode == 0
         first = registry.current().name
+
+        assert synthdistill("schedule", recipe, "--at", "* * * * *", "--install", "--env-file", secrets).returncode == 0
         until(lambda: pings.count("/ping") >= 2, "a call that finds nothing due")
         assert names(runs) == [first]
         asked = teacher.asked.total()
@@ -104,7 +109,7 @@ def test_cron_keeps_the_student_up_and_never_lets_it_get_worse(tmp_path, daemon)
 
     log = (runs / "redistill.log").read_text().splitlines()
     decisions = [line for line in log if line.startswith("2") and " triage: " in line]
-    assert [line.split(" triage: ")[1].split()[0] for line in decisions] == ["promoted", "promoted", "kept"]
+    assert [line.split(" triage: ")[1].split()[0] for line in decisions] == ["promoted", "kept"]
     assert origin not in "".join(
         path.read_text(errors="replace") for path in runs.rglob("*") if path.is_file() and path.suffix != ".safetensors"
     )

@@ -16,18 +16,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 PLACES = ["hall", "kitchen", "garden", "cellar", "attic", "garage", "office", "porch", "bath", "stairs", "nursery", "study"]
 THINGS = ["lamp", "heater", "radio", "camera", "blind", "fan", "door", "oven", "speaker", "sprinkler", "alarm", "curtain"]
-WHEN = [
-    "now",
-    "tonight",
-    "at noon",
-    "in the morning",
-    "when I leave",
-    "after dinner",
-    "before bed",
-    "on Sunday",
-    "for an hour",
-    "once it is dark",
-]
+WHEN = ["now", "tonight", "at noon", "in the morning", "when I leave", "after dinner", "before bed", "on Sunday", "for an hour"]
 DISHES = ["soup", "risotto", "pancakes", "salad", "stew", "curry", "dumplings", "gratin", "omelette", "casserole"]
 LEFT = ["rice", "potatoes", "lentils", "beans", "pasta", "cabbage", "carrots", "bread", "chickpeas", "spinach"]
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from synthdistill import hub
 from synthdistill import prompts as prompts_room
@@ -159,6 +160,16 @@ class Desk:
         for name in [source] if isinstance(source, str) else source:
             yield from () if hub.is_hub(name) else source_files(name, "[prompts] source", self.base)
 
+    @cached_property
+    def what(self) -> dict[str, Any]:
+        """What decides a run but its rows, by stage, as the recipe is now."""
+        return essence.essence({name: stage.what(self.job) for name, stage in STAGES.items()})
+
+    def changes_since(self, run: Run, stages: tuple[str, ...]) -> list[str]:
+        """The keys in which the recipe is another than the one that made these stages of a run."""
+        before = essence.essence({name: settings_of(run.stage(name)) for name in stages})
+        return [change for name in stages if name in before for change in changed_keys(before[name], self.what[name])]
+
     def _rows(self, file: Path) -> Iterator[Row]:
         """The rows of a file, but for a last line that somebody is just writing: it is looked at again when it is whole."""
         try:
@@ -168,18 +179,14 @@ class Desk:
                 raise
 
     def _source(self, now: str) -> Source:
-        what = essence.essence({name: stage.what(self.job) for name, stage in STAGES.items()})
-        changed = []
-        if self.last is not None:
-            before = essence.essence({name: settings_of(self.last.stage(name)) for name in STAGES})
-            changed = [change for name in STAGES if name in before for change in changed_keys(before[name], what[name])]
+        changed = self.changes_since(self.last, tuple(STAGES)) if self.last else []
         new = set()
         for file in self._source_files():
             for row in self._rows(file):
                 content = self.contents.of(row)
                 if not content.unfit and (key := seen.key(content.text)) not in self.known:
                     new.add(key)
-        return Source(signature=now, run=self.last and self.last.name, new=len(new), changed=changed, what=essence.key(what))
+        return Source(signature=now, run=self.last and self.last.name, new=len(new), changed=changed, what=essence.key(self.what))
 
     def facts(self) -> Facts:
         """What the rules look at."""

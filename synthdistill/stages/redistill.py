@@ -20,7 +20,6 @@ from pathlib import Path
 
 from synthdistill import prompts as prompts_room
 from synthdistill.errors import BudgetError, LockedError, SynthdistillError, storage
-from synthdistill.manifest import settings_of
 from synthdistill.ops.notify import Event, Notifier
 from synthdistill.ops.registry import is_whole, spent
 from synthdistill.records import digest
@@ -34,7 +33,7 @@ from synthdistill.redistill.prune import leftovers, prune
 from synthdistill.redistill.settings import Notify
 from synthdistill.redistill.state import Work
 from synthdistill.runs import Run
-from synthdistill.stages.run import STAGES, Job
+from synthdistill.stages.run import Job
 from synthdistill.stages.run import run as run_stages
 from synthdistill.stages.train import Start
 
@@ -133,9 +132,13 @@ def _decided(desk: Desk, why: str) -> Work:
     """The run that is to be made. Nothing of it is on disk yet."""
     state, facts = desk.state, desk.facts()
     champion = desk.in_use
-    start = champion if desk.config.start == "current" and champion and _same_base(desk, champion) else None
-    if desk.config.start == "current" and champion and start is None:
-        desk.job.progress.note(f"redistill: [train] student is not what {champion.name} was made from, so that the new run starts from it")
+    start = champion if desk.config.start == "current" else None
+    if start and (changes := desk.changes_since(start, ("generate", "filter", "train"))):
+        told = "; ".join(changes)
+        desk.job.progress.note(
+            f"redistill: {start.name} was made by another recipe ({told}), so that the new run starts from [train] student"
+        )
+        start = None
     segments = [*state.segments]
     if desk.config.logs is not None and desk.intake.pending:
         segments.append(f"{len(segments):06d}-{digest([desk.now, state.last])[:8]}.jsonl")
@@ -153,12 +156,6 @@ def _decided(desk: Desk, why: str) -> Work:
         segments=segments,
         new_prompts=facts.new_prompts,
     )
-
-
-def _same_base(desk: Desk, champion: Run) -> bool:
-    """Whether a run's student was made from the base that the recipe names: else going on from it would pass over the recipe."""
-    before, now = settings_of(champion.stage("train")), STAGES["train"].what(desk.job)
-    return before is not None and (before["train"]["student"], before.get("student")) == (now["train"]["student"], now.get("student"))
 
 
 def _worked(desk: Desk) -> Outcome:
