@@ -29,7 +29,7 @@ import drift
 from synthdistill import recipe as recipes
 from synthdistill.progress import Silent
 from synthdistill.records import digest
-from synthdistill.stages.redistill import call
+from synthdistill.redistill.call import call
 from synthdistill.stages.run import Job
 
 OLD, NEW, REPLAY = 20_000, 500, 2_000

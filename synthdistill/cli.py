@@ -178,11 +178,12 @@ def redistill(
     """What cron calls: is a new student due? Make it, hold it against the one in use, promote or keep (exit 4)."""
     from synthdistill import console
     from synthdistill.ops import environment
-    from synthdistill.stages import redistill as page
+    from synthdistill.redistill import call as page
 
     if env_file is not None:
         environment.take(env_file)
     job = _job(recipe, "main", settings, None, quiet or as_json, accept_terms=accept_terms)
+    job = replace(job, progress=console.Notes()) if quiet else job
     try:
         found = page.plan(job, by_hand=now) if dry_run else page.call(job, by_hand=now, told=_told(quiet or as_json))
     except LockedError as error:
@@ -269,7 +270,7 @@ def runs(recipe: Recipe, as_json: Json = False) -> None:
     if as_json:
         console.print_json({"folder": str(place.folder.parent), "runs": found})
     elif found:
-        console.table("", ["", "run", "retention", "cost", "decision", "why"], [console.run_cells(each) for each in found], whole=5)
+        console.runs(found)
     else:
         console.say(f"{read.name} has no run yet: synthdistill run {place.recipe}")
 
@@ -400,7 +401,7 @@ def _read(recipe: Path, run: str) -> "tuple[recipes.Recipe, Run]":
 def _registry(read: "recipes.Recipe", place: "Run") -> "tuple[Registry, Hook]":
     from synthdistill.ops.registry import Hook, Registry
 
-    return Registry(place.folder.parent), Hook(read.redistill.hook, read.redistill.hook_timeout_s)
+    return Registry(place.folder.parent), Hook(read.redistill.hook, read.redistill.hook_timeout_s, place.base)
 
 
 def _moved(entry: "Entry", place: "Run", as_json: bool) -> None:

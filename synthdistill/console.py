@@ -91,6 +91,14 @@ class Terminal:
         yield advance
 
 
+class Notes(Silent):
+    """What has to be read and nothing that moves: for the log of scheduled calls."""
+
+    def note(self, line: str) -> None:
+        """One line on stderr, with the time."""
+        Console(stderr=True).print(plain(stamped(line)), highlight=False, soft_wrap=True)
+
+
 def progress_for(quiet: bool) -> Progress:
     """What the stages report to."""
     return Silent() if quiet else Terminal()
@@ -123,13 +131,27 @@ def stamped(line: str) -> str:
     return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line}"
 
 
-def run_cells(run: Mapping[str, Any]) -> list[str]:
-    """A row of the list of runs, from what the registry tells of one."""
-    low, high = run["retention_low"], run["retention_high"]
-    kept = "" if run["retention"] is None else f"{run['retention']:.3f}" + (f" ({low:.3f} to {high:.3f})" if low is not None else "")
-    cost = "" if run["cost_usd"] is None else f"${run['cost_usd']:.2f}"
-    decision = (run["decision"] or ("" if run["finished"] else "unfinished")) + ("" if run["on_disk"] else ", pruned")
-    return ["*" if run["current"] else "", run["run"], kept, cost, decision, run["why"] or ""]
+DECIDED = {
+    None: "",
+    "promoted": "promoted",
+    "kept": "not put in use",
+    "rolled_back": "back in use",
+    "hook_failed": "hook failed",
+    "abandoned": "given up",
+}
+
+
+def runs(found: list[dict[str, Any]]) -> None:
+    """The list of runs, two lines each: the figures, and why."""
+    width = max(len(run["run"]) for run in found)
+    for run in found:
+        low, high, usd = run["retention_low"], run["retention_high"], run["cost_usd"]
+        kept = "" if run["retention"] is None else f"{run['retention']:.3f}" + (f" ({low:.3f} to {high:.3f})" if low is not None else "")
+        cost = "" if usd is None else f"${usd:.2f}" if usd >= 0.01 or not usd else f"${usd:.1g}"
+        state = ["" if run["finished"] else "unfinished", DECIDED[run["decision"]], "" if run["on_disk"] else "removed"]
+        say(f"{'*' if run['current'] else ' '} {run['run']:<{width}}  {kept:<22}  {cost:<7}  {', '.join(filter(None, state))}".rstrip())
+        if run["why"]:
+            say(f"    {run['by']}: {run['why']}")
 
 
 def stage_line(stage: str, manifest: Manifest) -> str:

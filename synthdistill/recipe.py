@@ -185,6 +185,8 @@ def _explained(error: ValidationError, path: Path) -> RecipeError:
     key = ".".join(name for name, _ in tables)
     if unknown:
         return RecipeError(f"{path}: unknown key {key}", _nearest(key, sorted(tables[-1][1])))
+    if key.endswith("_env") and first["type"] != "missing":  # what was given may be the secret itself
+        return RecipeError(f"{path}: {key}: should be the name of an environment variable, not what it holds", "Write it as in: SLACK_URL")
     if first["type"] in ("missing", "union_tag_not_found"):
         key += ".kind" if first["type"] == "union_tag_not_found" else ""
         return RecipeError(f"{path}: {key} is missing", f"Add it; docs/recipe.md says what {key} is")

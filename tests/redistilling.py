@@ -15,7 +15,7 @@ from project import jsonl, project, texts
 from synthdistill import recipe as recipes
 from synthdistill.ops.registry import Registry
 from synthdistill.progress import Silent
-from synthdistill.stages.redistill import Outcome, call, plan
+from synthdistill.redistill.call import Outcome, call, plan
 from synthdistill.stages.run import Job
 
 

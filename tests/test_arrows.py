@@ -37,7 +37,6 @@ LEVELS = (
     ("stages/run",),
     ("ops", "report", "console"),
     ("redistill",),
-    ("stages/redistill",),
     ("cli",),
     ("__main__",),
 )
@@ -58,8 +57,8 @@ DOORS = {
     "py3langid": ("quality/rules",),
     "pyarrow": ("sources",),
     "ray": (),
-    "scipy": ("evaluation/drift",),
-    "sklearn": ("evaluation/drift",),
+    "scipy": ("evaluation/request_vectors", "evaluation/two_samples"),
+    "sklearn": ("evaluation/request_vectors",),
     "stdnum": ("redistill/redaction",),
     "torch": ("samplers/transformers", "training/"),
     "transformers": ("samplers/tokenizer", "samplers/transformers", "samplers/vllm", "samplers/vllm_engine", "training/"),

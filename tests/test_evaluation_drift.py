@@ -7,8 +7,9 @@ import msgspec
 import pytest
 from scipy.stats import hypergeom
 
-from synthdistill.evaluation import drift
+from synthdistill.evaluation import drift, request_words
 from synthdistill.evaluation.drift import Reference, Sample, look
+from synthdistill.text import as_text, words
 
 OLD = [f"old{number}" for number in range(300)]
 NEW = [f"new{number}" for number in range(30)]
@@ -64,6 +65,57 @@ def test_the_p_of_a_column_is_exact_and_names_the_value_that_moved():
         ("channel", "mail", 0.25, 0.6),
     }
     assert found.alarm(0.01, 0.02)
+
+
+def test_a_slice_that_moved_by_less_than_five_points_is_no_drift():
+    draw = random.Random(20)
+    before, now = columns(web=6_000, mail=3_000, app=1_000), columns(web=616, mail=252, app=132)
+    found = look(Sample(made_up(draw, 10_000), {"channel": before}), Sample(made_up(draw, 1_000), {"channel": now}), looks=1)
+
+    assert (compared(found)["field channel"].p, found.slices) == (1.0, [])
+    assert found.share.value < 0.02
+
+
+@pytest.mark.parametrize("known", [0, 19])
+def test_a_column_that_the_window_lacks_is_not_compared(known):
+    draw = random.Random(21)
+    old = Sample(made_up(draw, 400), {"channel": columns(web=300, mail=100)})
+    found = look(old, Sample(made_up(draw, 200), {"channel": ["mail"] * known + [None] * (200 - known)}), looks=30)
+
+    assert "field channel" not in compared(found)
+    assert found.slices == []
+    assert not found.alarm(0.01, 0.02)
+
+
+def test_a_column_that_the_training_prompts_lack_is_not_compared():
+    draw = random.Random(22)
+    old = Sample(made_up(draw, 400), {"channel": [None] * 381 + ["web"] * 19})
+    found = look(old, Sample(made_up(draw, 100), {"channel": ["mail"] * 100}), looks=30)
+
+    assert "field channel" not in compared(found)
+    assert not found.alarm(0.01, 0.02)
+
+
+def test_a_column_that_is_half_known_is_compared_by_what_is_known():
+    draw = random.Random(23)
+    before = columns(web=150, mail=50) + [None] * 200
+    same, other = columns(web=75, mail=25) + [None] * 100, columns(web=25, mail=75) + [None] * 100
+    reference = Reference.of(Sample(made_up(draw, 400), {"channel": before}))
+    quiet, found = (reference.look(Sample(made_up(draw, 200), {"channel": now}), looks=1) for now in (same, other))
+
+    assert (compared(quiet)["field channel"].p, quiet.slices) == (1.0, [])
+    assert compared(found)["field channel"].p < 1e-5
+    assert {(moved.value, moved.before, moved.now) for moved in found.slices} == {("web", 0.75, 0.25), ("mail", 0.25, 0.75)}
+    assert found.share.value == pytest.approx((0.75 - 0.25) / (1 - 0.25) / 2)
+
+
+@pytest.mark.parametrize(("usual", "other"), [(["a", "b"], ["b"]), ({"plan": "free"}, {"plan": "paid"}), (1, 2), (True, False)])
+def test_values_of_any_kind_are_compared_as_texts(usual, other):
+    draw = random.Random(24)
+    old = Sample(made_up(draw, 400), {"kind": [usual] * 300 + [other] * 100})
+    found = look(old, Sample(made_up(draw, 100), {"kind": [usual] * 20 + [other] * 80}), looks=1)
+
+    assert {(moved.value, moved.now) for moved in found.slices} == {(as_text(usual), 0.2), (as_text(other), 0.8)}
 
 
 def test_a_column_that_is_no_category_or_that_only_one_side_has_is_not_compared():
@@ -171,9 +223,51 @@ def test_answers_in_json_are_read_by_their_closed_fields():
     assert {name for name in compared(found) if name.startswith("labels")} == {"labels intent", "labels urgent"}
     assert [(label.field, label.label, label.count) for label in found.labels] == [
         ("intent", "d", 30),
-        ("intent", "sorry", 1),
-        ("urgent", "sorry", 1),
     ]
+
+
+@pytest.mark.parametrize("torn", [1, 59])
+def test_a_few_answers_of_the_teacher_that_are_no_objects_are_left_out(torn):
+    draw = random.Random(25)
+    taught = [json.dumps({"intent": draw.choice("abc")}) for _ in range(600 - torn)] + [f'{{"intent": "a{n}' for n in range(torn)]
+    said = [json.dumps({"intent": "d"})] * 30 + [json.dumps({"intent": "a"})] * 70
+    found = look(Sample(made_up(draw, 600), answers=taught), Sample(made_up(draw, 100), answers=said), looks=30)
+
+    assert [(label.field, label.label, label.count) for label in found.labels] == [("intent", "d", 30)]
+    assert compared(found)["labels intent"].statistic == 0.3
+    assert found.alarm(0.01, 0.02)
+
+
+def test_a_student_that_no_longer_answers_in_objects_is_seen():
+    draw = random.Random(26)
+    taught = [json.dumps({"intent": draw.choice("abc")}) for _ in range(600)]
+    said = [json.dumps({"intent": draw.choice("abc")}) for _ in range(80)] + ["Sorry"] * 20
+    found = look(Sample(made_up(draw, 600), answers=taught), Sample(made_up(draw, 100), answers=said), looks=30)
+
+    assert [(label.field, label.label, label.count) for label in found.labels] == [("intent", "sorry", 20)]
+    assert found.alarm(0.01, 0.02)
+
+
+def test_a_few_values_that_are_lists_leave_a_field_closed():
+    draw = random.Random(27)
+    taught = [json.dumps({"intent": draw.choice("abc")}) for _ in range(580)] + [json.dumps({"intent": ["a", "b"]})] * 20
+    said = [json.dumps({"intent": "d"})] * 30 + [json.dumps({"intent": "a"})] * 65 + [json.dumps({"intent": ["c"]})] * 5
+    found = look(Sample(made_up(draw, 600), answers=taught), Sample(made_up(draw, 100), answers=said), looks=30)
+
+    assert [(label.field, label.label, label.count) for label in found.labels] == [("intent", "d", 30)]
+
+
+def test_a_few_free_answers_leave_the_labels_a_closed_set():
+    draw = random.Random(28)
+    taught = [draw.choice(["refund", "order", "login"]) for _ in range(930)] + made_up(draw, 70)
+    usual = [draw.choice(["refund", "order", "login"]) for _ in range(186)] + made_up(draw, 14)
+    reference = Reference.of(Sample(made_up(draw, 1_000), answers=taught))
+    quiet = reference.look(Sample(made_up(draw, 200), answers=usual), looks=30)
+    found = reference.look(Sample(made_up(draw, 200), answers=usual[:150] + ["invoice"] * 50), looks=30)
+
+    assert compared(quiet)["labels"].p > 0.05
+    assert compared(found)["labels"].p < 1e-5
+    assert (found.labels[0].label, found.labels[0].count) == ("invoice", 50)
 
 
 def test_free_answers_are_no_labels():
@@ -195,7 +289,7 @@ def test_the_order_of_texts_does_not_matter_and_a_look_repeats_itself():
 
 
 def test_a_large_reference_is_sampled_and_what_was_left_out_is_still_known(monkeypatch):
-    monkeypatch.setattr(drift, "MOST_TEXTS", 200)
+    monkeypatch.setattr(request_words, "MOST_TEXTS", 200)
     draw = random.Random(14)
     old = made_up(draw, 1_000)
     found = look(Sample(old), Sample(old[:500]), looks=30)
@@ -282,7 +376,7 @@ def test_a_tenth_of_a_new_intent_raises_an_alarm_and_is_named(data):
 
 
 def of(word, texts):
-    return sum(word in drift.words(text) for text in texts) / len(texts)
+    return sum(word in words(text) for text in texts) / len(texts)
 
 
 def test_the_official_split_raises_no_alarm(data):

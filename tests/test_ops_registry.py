@@ -119,7 +119,7 @@ def test_rollback_passes_over_a_run_that_was_removed(runs):
 
 
 def test_the_hook_sees_the_new_student_and_runs_in_the_recipes_folder(runs, tmp_path):
-    hook = Hook('readlink "$SYNTHDISTILL_CURRENT" > seen; echo "$SYNTHDISTILL_STUDENT" >> seen')
+    hook = Hook('readlink "$SYNTHDISTILL_CURRENT" > seen; echo "$SYNTHDISTILL_STUDENT" >> seen', folder=tmp_path)
 
     runs.promote(run(runs, "two"), by="ada", why="", hook=hook)
 
@@ -129,9 +129,10 @@ def test_the_hook_sees_the_new_student_and_runs_in_the_recipes_folder(runs, tmp_
 @pytest.mark.parametrize(
     ("hook", "why"),
     [
-        (Hook("echo loading; echo no memory >&2; exit 3"), "exit 3, no memory"),
+        (Hook("echo loading; echo no memory >&2; exit 3"), "exit 3"),
         (Hook("sleep 30", timeout_s=0.2), "it took longer than 0.2 s"),
         (Hook("no-such-program-of-ours"), "exit 127"),
+        (Hook("true", folder=Path("/no/such/folder")), "it cannot be started: No such file or directory"),
     ],
 )
 def test_a_failed_hook_rolls_back(runs, hook, why):
@@ -161,6 +162,35 @@ def test_a_hook_that_starts_a_server_in_the_background_is_not_waited_for(runs):
 def test_a_move_at_the_same_time_is_refused(runs):
     with Run(runs.folder / ".current", runs.folder, "recipe.toml").lock(), pytest.raises(LockedError):
         runs.promote(run(runs, "main"), by="ada", why="", hook=NO_HOOK)
+
+
+def test_what_a_hook_says_is_shown_and_kept_nowhere(runs):
+    with pytest.raises(GateError) as refusal:
+        runs.promote(run(runs, "main"), by="ada", why="", hook=Hook("echo token=s3cret; exit 1"))
+
+    assert "It said: token=s3cret." in str(refusal.value)
+    assert "s3cret" not in (runs.folder / "history.jsonl").read_text()
+
+
+def test_a_signal_while_the_hook_works_leaves_the_old_run_in_use(runs, monkeypatch):
+    runs.promote(run(runs, "main"), by="ada", why="", hook=NO_HOOK)
+
+    def interrupted(self, timeout=None):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(subprocess.Popen, "wait", interrupted)
+        runs.promote(run(runs, "two"), by="ada", why="", hook=Hook("sleep 5"))
+
+    assert runs.current() == run(runs, "main")
+
+
+def test_a_link_that_points_nowhere_can_be_moved(runs):
+    (runs.folder / "current").symlink_to("gone")
+
+    runs.promote(run(runs, "main"), by="ada", why="", hook=NO_HOOK)
+
+    assert runs.current() == run(runs, "main")
 
 
 def test_a_link_that_points_nowhere_is_told_of(runs):

@@ -1,9 +1,10 @@
 """What a call of `redistill` decides and does, on small models."""
 
 import json
+import shutil
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from aiohttp import web
@@ -88,6 +89,17 @@ def test_new_prompts_make_a_run_due_and_only_they_are_asked_for(tmp_path, studen
     assert desk.manifest("generate")["counts"]["more"]["taken_over"] == 40
 
 
+def test_what_a_person_put_in_use_is_what_new_prompts_are_new_to_from_then_on(tmp_path, student):
+    desk = Rehearsal(tmp_path, student, redistill={"when": {"new_prompts": 5}})
+    desk.now = datetime.now(UTC) - timedelta(days=1)
+    desk.call()
+    desk.rows(50)
+    assert synthdistill("run", desk.recipe).returncode == 0
+    assert synthdistill("promote", desk.recipe).returncode == 0
+
+    assert desk.call().text == "nothing is due: new prompts 0 of 5"
+
+
 def test_rows_that_say_the_same_are_not_new(tmp_path, student):
     desk = Rehearsal(tmp_path, student, redistill={"when": {"new_prompts": 1}})
     desk.call()
@@ -111,6 +123,18 @@ def test_days_make_a_run_due_and_a_clock_that_moves_makes_none_twice(tmp_path, s
     assert desk.names() == made
     desk.later(days=1.1)
     assert desk.call().event == "promoted"
+
+
+def test_a_clock_that_was_not_set_decides_and_notes_nothing(tmp_path, student):
+    desk = Rehearsal(tmp_path, student, redistill={"when": {"days": 7}})
+    desk.call()
+    before, now = desk.state(), desk.now
+
+    desk.now = datetime(1970, 1, 1, tzinfo=UTC)
+    assert desk.call().text.startswith("the clock says 1970-01-01")
+    assert desk.state() == before
+    desk.now = now
+    assert desk.call().event == "not_due"
 
 
 @pytest.mark.parametrize(
@@ -198,10 +222,10 @@ def test_a_line_that_is_just_being_written_is_left_for_the_next_run(tmp_path, st
     assert desk.call().why == "1 new prompts"
 
 
-def test_a_recipe_that_changes_while_a_run_is_made_makes_another_that_takes_over(tmp_path, student):
+def test_a_recipe_that_changes_what_was_done_makes_another_run_that_takes_over(tmp_path, student):
     desk = Rehearsal(tmp_path, student)
     with pytest.raises(Killed):
-        desk.call(told=killed_after("filter"))
+        desk.call(told=killed_after("train"))
     before = desk.state()["work"]["run"]
 
     outcome = desk.call("train.epochs=2")
@@ -210,6 +234,80 @@ def test_a_recipe_that_changes_while_a_run_is_made_makes_another_that_takes_over
     assert [(entry.event, entry.run) for entry in desk.registry.history()] == [("abandoned", before), ("promoted", outcome.run)]
     assert desk.manifest("generate")["counts"]["more"]["taken_over"] == 40
     assert desk.names() == [outcome.run]
+
+
+def test_a_recipe_that_changes_what_is_still_to_do_makes_the_same_run(tmp_path, student):
+    desk = Rehearsal(tmp_path, student, redistill={"start": "current"})
+    desk.call()
+    with pytest.raises(Killed):
+        desk.call(by_hand=True, told=killed_after("filter"))
+    before = desk.state()["work"]["run"]
+
+    outcome = desk.call("train.epochs=2", "redistill.replay=3")
+
+    assert (outcome.event, outcome.run) == ("promoted", before)
+    assert desk.call("train.epochs=2", "redistill.replay=3").event == "not_due"
+
+
+def test_sources_that_are_named_otherwise_while_a_run_is_made_are_for_the_next_one(tmp_path, student):
+    desk = Rehearsal(tmp_path, student, redistill={"when": {"new_prompts": 1}})
+    with pytest.raises(Killed):
+        desk.call(told=killed_after("generate"))
+    (tmp_path / "rows.jsonl").rename(tmp_path / "others.jsonl")
+    jsonl(tmp_path / "others.jsonl", texts(43))
+
+    assert desk.call('prompts.source="others.jsonl"').event == "promoted"
+    assert desk.manifest("generate")["counts"]["read"] == 40
+    assert desk.call('prompts.source="others.jsonl"').why == "3 new prompts"
+
+
+def test_a_mistake_in_the_rows_is_mended_in_the_rows(tmp_path, student):
+    """An id with two contents is found when the rows are copied, and the copy is made anew."""
+    desk = Rehearsal(tmp_path, student, redistill={"when": {"new_prompts": 1}})
+    desk.call()
+    jsonl(tmp_path / "rows.jsonl", [*texts(40), {"id": "row-3", "text": "something else"}])
+    for _ in range(2):
+        with pytest.raises(RecipeError, match="two different contents"):
+            desk.call()
+    jsonl(tmp_path / "rows.jsonl", [*texts(40), {"id": "row-40", "text": "something else"}])
+
+    assert desk.call().event == "promoted"
+    assert len(desk.names()) == 2
+
+
+def test_a_run_that_failed_begins_anew_when_its_rows_were_mended_or_by_hand(tmp_path, student):
+    with serve(choose=lambda body, number: 400 if "bad" in str(body) and not fixed else None) as server:
+        fixed = False
+        teacher = {"kind": "api", "model": "m", "answers": None, "base_url": server.url}
+        desk = Rehearsal(tmp_path, student, teacher=teacher, redistill={"when": {"new_prompts": 5}})
+        desk.call()
+        jsonl(tmp_path / "rows.jsonl", [*texts(40), *({"id": f"b{number}", "text": f"a bad one, {number}"} for number in range(6))])
+        for _ in range(2):
+            with pytest.raises(SynthdistillError, match="max_failed"):
+                desk.call()
+        fixed = True
+
+        outcome = desk.call(by_hand=True)
+
+    assert outcome.event == "promoted"
+    assert [entry.event for entry in desk.registry.history()] == ["promoted", "abandoned", "promoted"]
+    assert desk.manifest("generate")["counts"]["more"]["taken_over"] == 40
+
+
+def test_a_champion_that_is_gone_is_not_waited_for(tmp_path, student):
+    desk = Rehearsal(tmp_path, student)
+    first = desk.call().run
+    second = desk.call(by_hand=True).run
+    with pytest.raises(Killed):
+        desk.call(by_hand=True, told=killed_after("train"))
+    shutil.rmtree(desk.runs / second)
+    (desk.runs / "current").unlink()
+    (desk.runs / "current").symlink_to(first)
+
+    outcome = desk.call()
+
+    assert outcome.event == "promoted"
+    assert desk.registry.history()[-2].event == "abandoned"
 
 
 def test_rows_outside_of_the_recipes_folder_and_patterns_are_copied_too(tmp_path, student):
@@ -293,7 +391,7 @@ def test_a_run_that_does_not_pass_its_gate_leaves_the_old_one_in_use(tmp_path, s
     outcome = desk.call("gate.retention=0.9")
 
     assert (outcome.event, outcome.code, desk.current) == ("kept", 4, first)
-    assert f"kept {first}, not {outcome.run}: gate not passed: retention 0.000 under 0.9" in outcome.text
+    assert f"kept {first}, not {outcome.run}: gate not passed: the lower bound of retention is 0.000, 0.9 asked" in outcome.text
     assert desk.registry.history()[-1].event == "kept"
     assert desk.call("gate.retention=0.9").event == "not_due"
 
@@ -310,6 +408,44 @@ def test_a_person_who_moves_current_meanwhile_is_not_overruled(tmp_path, student
 
     assert (outcome.event, outcome.code, desk.current) == ("kept", 0, first)
     assert f"somebody moved `current` while it was made; it was held against {second}" in outcome.text
+
+
+def test_a_rollback_after_a_kill_at_the_very_end_is_not_undone(tmp_path, student, monkeypatch):
+    from synthdistill.redistill import decision
+
+    desk = Rehearsal(tmp_path, student)
+    first = desk.call().run
+
+    def killed(*_):
+        raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(decision, "tell", killed)
+        desk.call(by_hand=True)
+    assert desk.current != first
+    desk.registry.rollback(by="ada", why="", hook=Hook())
+
+    desk.call()
+
+    assert desk.current == first
+    assert [entry.event for entry in desk.registry.history()] == ["promoted", "promoted", "rolled_back"]
+
+
+def test_a_teacher_who_samples_is_not_asked_twice_about_itself(tmp_path, student):
+    """The first run is refused, so that there is no student in use whose evaluation could tell."""
+    with serve() as server:
+        teacher = {"kind": "api", "model": "m", "answers": None, "base_url": server.url}
+        sampling = {"temperature": 0.7, "max_tokens": 4}
+        evals = {"sampling": {"max_tokens": 4}, "self_agreement": 100, "speed": {"prompts": 0}}
+        desk = Rehearsal(
+            tmp_path, student, teacher=teacher, generate={"sampling": sampling}, eval=evals, redistill={"when": {"new_prompts": 5}}
+        )
+        assert desk.call("gate.retention=0.9").event == "kept"
+        before = server.requests
+        desk.rows(50)
+        assert desk.call().event == "promoted"
+
+    assert server.requests - before <= 10
 
 
 def test_a_failed_hook_keeps_the_old_run_in_use(tmp_path, student):
@@ -389,9 +525,9 @@ def test_a_failure_is_told_of_once_and_a_decision_each_time(tmp_path, student, m
         desk.call()
 
     assert heard == [
-        *("/ping/start", "failed", "/ping/fail"),
+        *("/ping/start", "/ping/fail", "failed"),
         *("/ping/start", "/ping/fail"),
-        *("/ping/start", "abandoned", "/ping/start", "promoted", "/ping"),
+        *("/ping/start", "promoted", "/ping"),
         "/ping",
     ]
     assert origin not in "".join(path.read_text(errors="replace") for path in desk.runs.rglob("*") if path.is_file())

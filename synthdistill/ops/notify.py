@@ -18,13 +18,12 @@ from time import sleep
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
-import msgspec
-
 from synthdistill.errors import MissingError, RecipeError, require
+from synthdistill.records import encode
 from synthdistill.redistill.settings import Notify
 from synthdistill.samplers.pace import retry_after
 
-Event = Literal["promoted", "kept", "rolled_back", "failed", "out_of_budget", "abandoned"]
+Event = Literal["promoted", "kept", "hook_failed", "failed", "out_of_budget", "abandoned"]
 Signal = Literal["start", "success", "fail"]
 ATTEMPTS = 3
 TIMEOUT_S = 10.0
@@ -36,7 +35,7 @@ ENDINGS: dict[Signal, str] = {"start": "/start", "success": "", "fail": "/fail"}
 KINDS: dict[Event, str] = {
     "promoted": "success",
     "kept": "warning",
-    "rolled_back": "warning",
+    "hook_failed": "failure",
     "out_of_budget": "warning",
     "failed": "failure",
     "abandoned": "failure",
@@ -109,9 +108,9 @@ class Notifier:
         """Send a decision to everybody but the monitor. Returns one line for each that was not reached; that is no error."""
         lines = []
         if self.webhook:
-            lines += self._post(self.webhook, msgspec.json.encode(asdict(decision)), JSON)
+            lines += self._post(self.webhook, encode(asdict(decision)), JSON)
         if self.slack:
-            lines += self._post(self.slack, msgspec.json.encode({"text": _for_slack(decision.text)}), JSON)
+            lines += self._post(self.slack, encode({"text": _for_slack(decision.text)}), JSON)
         for address in self.apprise:
             lines += self._insist(address, partial(_by_apprise, address.url, decision))
         return lines
@@ -122,7 +121,7 @@ class Notifier:
             return []
         parts = urlsplit(self.heartbeat.url)
         path = parts.path.rstrip("/") + ENDINGS[which] if ENDINGS[which] else parts.path
-        return self._post(Address(self.heartbeat.name, parts._replace(path=path).geturl()), text.encode(), TEXT)
+        return self._post(Address(self.heartbeat.name, parts._replace(path=path).geturl()), text.encode(errors="replace"), TEXT)
 
     def _post(self, address: Address, body: bytes, kind: str) -> list[str]:
         return self._insist(address, partial(_by_http, address.url, body, kind))
@@ -199,5 +198,5 @@ def _by_apprise(url: str, decision: Decision) -> _Trouble | None:
     if not service.add(url):
         return _Trouble("is no address that Apprise knows", again=False)
     title = f"synthdistill {decision.recipe}: {decision.event}"
-    told = service.notify(decision.text, title, KINDS[decision.event], body_format="text")
+    told = service.notify(decision.text.encode(errors="replace").decode(), title, KINDS[decision.event], body_format="text")
     return None if told else _Trouble("was not reached by Apprise", again=True)

@@ -8,6 +8,7 @@
 A move has a lock of its own, held for moments, so that a person can roll back while a night's run is at work.
 """
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -49,10 +50,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """A shell command that is run in the recipe's folder after each move, and the seconds that it has."""
+    """A shell command that is run after each move, the seconds that it has, and the recipe's folder, in which it starts."""
 
     command: str | None = None
     timeout_s: float = 600.0
+    folder: Path = Path()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +70,18 @@ class Registry:
         Raises:
             StorageError: the link points nowhere, or to what is no run.
         """
+        found, link = self.pointed(), self.folder / LINK
+        if found is None and link.is_symlink():
+            raise StorageError(f"{link} points to {link.readlink()}, which is no run", "Name one: synthdistill promote RECIPE --run NAME")
+        return found
+
+    def pointed(self) -> Run | None:
+        """The run in use; None also where the link points to none."""
         link = self.folder / LINK
-        if not link.is_symlink():
-            return None
         try:
-            return Run.find(link)
-        except RecipeError as error:
-            raise StorageError(f"{link} points to {link.readlink()}, which is no run", "Restore it, or promote another run") from error
+            return Run.find(link) if link.is_symlink() else None
+        except RecipeError:
+            return None
 
     def history(self) -> list[Entry]:
         """What was decided, the oldest first.
@@ -99,10 +106,12 @@ class Registry:
                 stack.append(entry.run)
             elif entry.event == "rolled_back":
                 stack = stack[: len(stack) - stack[::-1].index(entry.run)] if entry.run in stack else [entry.run]
-        current = self.current()
+        current = self.pointed()
         if current is not None and (not stack or stack[-1] != current.name):
             stack.append(current.name)  # somebody moved the link by hand
-        return next((name for name in reversed(stack[:-1]) if name != stack[-1] and is_whole(self.folder / name)), None)
+        earlier = stack if current is None else stack[:-1]
+        in_use = current and current.name
+        return next((name for name in reversed(earlier) if name != in_use and is_whole(self.folder / name)), None)
 
     def promote(self, run: Run, *, by: str, why: str, hook: Hook, force: bool = False, back: str | None = None) -> Entry:
         """Put a run in use; where the hook fails, the one that was in use before, or the run named `back`, is so again.
@@ -112,7 +121,7 @@ class Registry:
             GateError: it did not pass its gate, and nobody forces it; or the hook failed, and `current` is what it was.
             LockedError: another process moves `current`.
         """
-        evaluated = _whole(run)
+        evaluated = _whole(run, self.history())
         if not evaluated.results["gate"]["passed"] and not force:
             failed = ", ".join(check["name"] for check in evaluated.results["gate"]["checks"] if not check["passed"])
             raise GateError(f"run {run.name} did not pass its gate: {failed}", "Look at its report; --force puts it in use all the same")
@@ -132,38 +141,44 @@ class Registry:
         return self._move(Run.find(self.folder / name), "rolled_back", by, why, hook)
 
     def note(self, entry: Entry) -> Entry:
-        """Put a line at the end of the history, durably, once: one that stands there already is not repeated."""
+        """Put a line at the end of the history, durably; what a kill left of a line goes."""
         path = self.folder / HISTORY
         with storage(path):
             self.folder.mkdir(parents=True, exist_ok=True)
-            data = path.read_bytes() if path.exists() else b""
-            whole = data.rfind(b"\n") + 1
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             try:
-                os.ftruncate(handle, whole)  # a line that a kill tore
-                if encode(entry) not in data.splitlines(keepends=True)[-1:]:
-                    os.write(handle, encode(entry))
-                    os.fsync(handle)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                data = path.read_bytes()
+                if not data.endswith(b"\n"):
+                    os.ftruncate(handle, data.rfind(b"\n") + 1)
+                os.write(handle, encode(entry))
+                os.fsync(handle)
             finally:
                 os.close(handle)
         return entry
 
     def entry(self, event: str, run: Run, by: str, why: str) -> Entry:
         """A line about a run as it stands now, with the figures of its report."""
-        current = self.current()
+        current = self.pointed()
         figures = _figures(run)
         return Entry(self.clock().isoformat(timespec="seconds"), by, event, run.name, current.name if current else None, why, **figures)
 
     def _move(self, run: Run, event: str, by: str, why: str, hook: Hook, back: str | None = None) -> Entry:
         with Run(self.folder / ".current", run.base, run.recipe).lock():
-            before = self.current()
+            before = self.pointed()
             back = back or (before.name if before else None)
             self._point(run.name)
-            if failure := _hooked(hook, run, self.folder):
+            try:
+                failure = _hooked(hook, run, self.folder)
+            except BaseException:  # whatever ends us in the hook: a run whose weights nobody loaded is not in use
+                self._point(back)
+                raise
+            if failure:
                 self._point(back)
                 stays = f"{back} stays in use" if back else "no run is in use"
-                self.note(self.entry("hook_failed", run, by, failure))
-                raise GateError(f"run {run.name} was not put in use, as the hook failed: {failure}; {stays}", "Mend [redistill] hook")
+                self.note(self.entry("hook_failed", run, by, failure.why))
+                hint = f"It said: {failure.said}. Mend [redistill] hook" if failure.said else "Mend [redistill] hook"
+                raise GateError(f"run {run.name} was not put in use, as the hook failed: {failure.why}; {stays}", hint)
             return self.note(self.entry(event, run, by, why))
 
     def _point(self, name: str | None) -> None:
@@ -193,7 +208,7 @@ def is_whole(folder: Path) -> bool:
 
 def listed(registry: Registry) -> Iterator[dict[str, Any]]:
     """Every run that is there, or was: name, in use, when made, retention, cost, what was decided, and why; the newest last."""
-    current = registry.current()
+    current = registry.pointed()
     last = {entry.run: entry for entry in registry.history()}
     there = {path.name: path for path in registry.folder.iterdir() if _is_run(path)} if registry.folder.is_dir() else {}
     made = {name: _made(there[name]) if name in there else last[name].at for name in last.keys() | there.keys()}
@@ -225,12 +240,17 @@ def _made(folder: Path) -> str:
     return datetime.fromtimestamp((folder / "place.json").stat().st_mtime, UTC).isoformat(timespec="seconds")
 
 
-def _whole(run: Run) -> manifest.Manifest:
+def _whole(run: Run, history: list[Entry]) -> manifest.Manifest:
     if not run.folder.is_dir():
-        raise RecipeError(f"there is no run {run.name} in {run.folder.parent}", "See which there are: synthdistill runs RECIPE")
+        gone = any(entry.run == run.name for entry in history)
+        what = f"run {run.name} was removed, as [redistill] keep says" if gone else f"there is no run {run.name} in {run.folder.parent}"
+        raise RecipeError(what, f"See which there are: synthdistill runs {run.recipe}")
     for stage in ("train", "eval"):
         if manifest.load(run.stage(stage)) is None:
-            raise UnfinishedError(f"run {run.name} has not finished {stage}, so that it cannot be put in use", f"Run: {run.command('run')}")
+            known = Run.find(run.folder) if (run.folder / "place.json").exists() else run
+            raise UnfinishedError(
+                f"run {run.name} has not finished {stage}, so that it cannot be put in use", f"Run: {known.command('run')}"
+            )
     return manifest.sealed(run, "eval")
 
 
@@ -260,35 +280,45 @@ def spent(run: Run) -> float | None:
     return round(sum(paid), 6) if paid else None
 
 
-def _hooked(hook: Hook, run: Run, folder: Path) -> str | None:
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a hook failed, and the last line that it said: which may hold what it should not, and is shown, but kept nowhere."""
+
+    why: str
+    said: str = ""
+
+
+def _hooked(hook: Hook, run: Run, folder: Path) -> _Failure | None:
     """Run the hook; why it failed, None where it did not."""
     if hook.command is None:
         return None
     student = run.stage("train") / "student"
     told = {"SYNTHDISTILL_RUN": str(run.folder), "SYNTHDISTILL_STUDENT": str(student), "SYNTHDISTILL_CURRENT": str(folder / LINK)}
     with TemporaryFile() as output:  # no pipe: a server that the hook starts in the background would hold it open
-        process = subprocess.Popen(
-            hook.command,
-            shell=True,
-            cwd=run.base,
-            env=os.environ | told,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        try:
+            process = subprocess.Popen(
+                hook.command,
+                shell=True,
+                cwd=hook.folder,
+                env=os.environ | told,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            return _Failure(f"it cannot be started: {error.strerror}")
         try:
             code = process.wait(hook.timeout_s)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            return f"it took longer than {hook.timeout_s:g} s"
+            return _Failure(f"it took longer than {hook.timeout_s:g} s")
         except BaseException:  # a signal to us ends what it works on as well
             os.killpg(process.pid, signal.SIGTERM)
             raise
         if code == 0:
             return None
         output.seek(0)
-        said = output.read().decode("utf-8", "replace").split("\n")
-    last = next((line.strip() for line in reversed(said) if line.strip()), "")
-    return f"exit {code}" + (f", {last[:200]}" if last else "")
+        lines = output.read().decode("utf-8", "replace").split("\n")
+    return _Failure(f"exit {code}", next((line.strip()[:200] for line in reversed(lines) if line.strip()), ""))

@@ -47,7 +47,7 @@ class Figures:
             ("new_prompts", "Prompts that wait for the next run.", self.new_prompts),
         )
         families = [(GaugeMetricFamily, *gauge) for gauge in gauges]
-        families.append((CounterMetricFamily, "spend_usd_total", "What all runs of the recipe have cost.", self.spend_usd))
+        families.append((CounterMetricFamily, "spend_usd_total", "What the runs and looks of redistill have cost.", self.spend_usd))
         for family, name, text, value in families:
             if value is not None:
                 metric = family(f"synthdistill_{name}", text, labels=["recipe"])

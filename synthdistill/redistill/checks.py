@@ -25,7 +25,7 @@ from synthdistill.sources import Row
 def may_look(desk: Desk) -> bool:
     """At most once in `check_hours`, and only after new requests."""
     when, look = desk.config.when, desk.state.look
-    if desk.in_use is None or desk.last is None or desk.config.logs is None or not (when.drift or when.agreement):
+    if desk.in_use is None or desk.config.logs is None or not (when.drift or when.agreement):
         return False
     waited = look is None or desk.now - look.at >= desk.config.check_hours * 3600
     return waited and desk.intake.window_seen > 0 and len(desk.intake.window) >= LEAST
@@ -46,8 +46,8 @@ def look(desk: Desk) -> None:
         found.agreement = {name: value for name, value in agreed.items() if name != "answers"}
         found.disagreed = agreed["share"] is not None and agreed["share"] < when.agreement.min and agreed["p"] <= when.agreement.p
         desk.state.looks_usd += agreed["usd"]
-    if when.drift and desk.last is not None:
-        drifted = drift(desk.last, window, answers, looks)
+    if when.drift and desk.in_use is not None:
+        drifted = drift(desk.in_use, window, answers, looks)
         found.drift = msgspec.to_builtins(drifted)
         found.drifted = drifted.alarm(when.drift.p, when.drift.share)
     desk.state.look = found

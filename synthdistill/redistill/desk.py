@@ -1,11 +1,11 @@
 """What a call of `redistill` works with: the recipe, what the last call left, what came in since, the run in use.
 
 desk = Desk(job, by_hand=False, clock=clock, told=told, notifier=notifier)
-desk.take_in_logs()
-desk.take_in_recipe()
+desk.take_in()
 rules(desk.config.when, desk.facts())
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,11 +17,11 @@ from synthdistill import hub
 from synthdistill import prompts as prompts_room
 from synthdistill.content import Contents
 from synthdistill.errors import RecipeError, storage
-from synthdistill.manifest import Manifest, changed_keys, load, settings_of
+from synthdistill.manifest import Manifest, changed_keys, load, sealed, settings_of
 from synthdistill.ops.notify import Notifier
 from synthdistill.ops.registry import Registry
 from synthdistill.prompt_template import Template, template_path
-from synthdistill.redistill import essence
+from synthdistill.redistill import essence, known
 from synthdistill.redistill.due import Facts
 from synthdistill.redistill.freeze import torn_at
 from synthdistill.redistill.intake import Intake
@@ -33,8 +33,11 @@ from synthdistill.sources import Row, read_rows, source_files
 from synthdistill.stages import seen
 from synthdistill.stages.run import STAGES, Job
 
-FAR_S = 366 * 86_400.0
-"""A time that lies further ahead than this was never right."""
+BY = "redistill"
+"""Who moved `current`, in the history."""
+SOURCE = "source-new.bin"
+TAKEN_IN = ("read", "new", "known", "repeated", "redacted")
+"""What the intake counts that is no loss."""
 Told = Callable[[str, Manifest], None]
 
 
@@ -60,12 +63,7 @@ class Desk:
     @cached_property
     def state(self) -> State:
         """As the last call left it; read once the lock is held."""
-        found = State.load(self.folder)
-        if found.last_at is not None and found.last_at > self.now + FAR_S:
-            found.last_at = self.now
-        if found.look is not None and found.look.at > self.now + FAR_S:
-            found.look.at = self.now
-        return found
+        return State.load(self.folder)
 
     @cached_property
     def now(self) -> float:
@@ -79,10 +77,24 @@ class Desk:
 
     @cached_property
     def last(self) -> Run | None:
-        """The newest run that was decided about, or the one in use: what new prompts are new to."""
-        if self.state.last is not None and load(self.runs / self.state.last / "generate") is not None:
-            return self.run_named(self.state.last)
-        return self.in_use
+        """The newest run that was decided about, by a call or by a person who put it in use: what new prompts are new to."""
+        if self.state.last is None or self._promoted_since is not None or load(self.runs / self.state.last / "generate") is None:
+            return self.in_use
+        return self.run_named(self.state.last)
+
+    @cached_property
+    def _promoted_since(self) -> float | None:
+        """When a person put the run in use that is so, after the last run was decided about; None where nobody did."""
+        moves = [entry for entry in self.registry.history() if entry.event in ("promoted", "rolled_back")]
+        if not moves or self.in_use is None or moves[-1].event == "rolled_back" or moves[-1].by == BY or moves[-1].run != self.in_use.name:
+            return None
+        at = datetime.fromisoformat(moves[-1].at).timestamp()
+        return at if self.state.last_at is None or at > self.state.last_at else None
+
+    @property
+    def _last_key(self) -> str | None:
+        """What `last` is known by: a run that was made again is another one."""
+        return f"{self.last.name} {sealed(self.last, 'generate').fingerprint[:8]}" if self.last else None
 
     @cached_property
     def known(self) -> Known:
@@ -125,17 +137,22 @@ class Desk:
                     (run.folder / "terms.json").write_bytes((other / "terms.json").read_bytes())
                 return
 
-    def take_in_logs(self) -> None:
-        """Find what is new in the logs."""
+    def take_in(self) -> None:
+        """Find what is new in the recipe, in the files that it names, and in the logs."""
+        self.take_in_recipe()
+        self._take_in_logs()
+
+    def _take_in_logs(self) -> None:
         config, columns = self.config, self.recipe.prompts
         if config.logs is None:
             return
+        before = Counter(self.intake.counters)
         new = self.intake.read(
             config.logs,
             self.base,
             self.contents,
             self.student_template,
-            known=lambda key: key in self.known,
+            known=lambda key: key in self.known or bytes.fromhex(key) in self.new_in_source,
             redact=config.redact,
             sample=config.sample,
             window=config.window,
@@ -147,13 +164,21 @@ class Desk:
         )
         if new and self.keeps:
             self.intake.save()
+        unfit = {reason: count - before[reason] for reason, count in self.intake.counters.items() if reason not in TAKEN_IN}
+        if lost := ", ".join(f"{count} {reason}" for reason, count in unfit.items() if count):
+            self.job.progress.note(f"[redistill] logs: requests that are no prompts of this recipe were passed over: {lost}")
 
     def take_in_recipe(self) -> None:
         """Find what is new in the recipe and in the files that it names; nothing is read where they are as they were."""
         values = self.recipe.model_dump(mode="json", exclude={"run", "gate", "redistill"})
-        now, last, before = signature(values, self.base), self.last and self.last.name, self.state.source
-        if (now, last) != (before.signature, before.run):
+        now = signature(values, self.base)
+        if (now, self._last_key) != (self.state.source.signature, self.state.source.run):
             self.state.source = self._source(now)
+
+    @cached_property
+    def new_in_source(self) -> frozenset[bytes]:
+        """The keys of the source's rows that the last run has not, as they were found when the source was last read."""
+        return known.read(self.folder / SOURCE)
 
     def _source_files(self) -> Iterator[Path]:
         source = self.recipe.prompts.source
@@ -185,21 +210,32 @@ class Desk:
             for row in self._rows(file):
                 content = self.contents.of(row)
                 if not content.unfit and (key := seen.key(content.text)) not in self.known:
-                    new.add(key)
-        return Source(signature=now, run=self.last and self.last.name, new=len(new), changed=changed, what=essence.key(self.what))
+                    new.add(bytes.fromhex(key))
+        self.new_in_source = frozenset(new)
+        if self.keeps:
+            known.write(self.folder / SOURCE, self.new_in_source)
+        return Source(signature=now, run=self._last_key, new=len(new), changed=changed)
 
     def facts(self) -> Facts:
         """What the rules look at."""
-        state = self.state
-        evaluated = load(self.in_use.stage("eval")) if self.in_use and state.last_at is None else None
-        since = datetime.fromisoformat(evaluated.finished).timestamp() if evaluated else state.last_at
+        state, since = self.state, self.state.last_at
+        if self._promoted_since is not None:
+            since = self._promoted_since
+        elif since is None and self.in_use and (evaluated := load(self.in_use.stage("eval"))):
+            since = datetime.fromisoformat(evaluated.finished).timestamp()
         look_at = state.look.at if state.look else None
         return Facts(
             in_use=self.in_use is not None,
-            new_prompts=state.source.new + (self.intake.new if self.config.logs is not None else 0),
+            new_prompts=self._new(),
             since_last_s=None if since is None else self.now - since,
             changed=state.source.changed,
             look=state.look,
             next_look_s=None if look_at is None else look_at + self.config.check_hours * 3600 - self.now,
             by_hand=self.by_hand,
         )
+
+    def _new(self) -> int:
+        """Prompts of source and logs that the last run has not, each once."""
+        if self.config.logs is None:
+            return self.state.source.new
+        return self.intake.new + sum(not self.intake.holds(key.hex()) for key in self.new_in_source)

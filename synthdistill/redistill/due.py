@@ -77,13 +77,18 @@ def _drift(when: When, facts: Facts) -> Rule:
     if look is None or look.drift is None:
         return Rule("drift", _waiting(facts), wanted, False)
     told = drift_told(look.drift)
-    return Rule("drift", f"{told}; {_waiting(facts)}", wanted, look.drifted, f"drift: {told}")
+    due = look.drifted and facts.new_prompts > 0  # with nothing new to train on, a new run would be the old one
+    return Rule("drift", f"{told}; {_waiting(facts)}", wanted, due, f"drift: {told}")
 
 
 def drift_told(drift: dict[str, Any]) -> str:
-    """A look in a line: p, the share of new traffic, the words that tell."""
-    share, words = drift["share"], ", ".join(word["word"] for word in drift["words"][:5])
-    return f"p {drift['p']:.2g}, {share['value']:.0%} new ({share['low']:.0%} to {share['high']:.0%})" + (f": {words}" if words else "")
+    """A look in a line: p, the share of new traffic, the words, slices and labels that tell."""
+    share = drift["share"]
+    words = [word["word"] for word in drift["words"][:5]]
+    slices = [f"{each['field']}={each['value']} {each['before']:.0%} -> {each['now']:.0%}" for each in drift["slices"][:2]]
+    labels = [f"unseen answer {each['label']}" for each in drift["labels"][:2]]
+    told = ", ".join([*words, *slices, *labels])
+    return f"p {drift['p']:.2g}, {share['value']:.0%} new ({share['low']:.0%} to {share['high']:.0%})" + (f": {told}" if told else "")
 
 
 def _agreement(when: When, facts: Facts) -> Rule:

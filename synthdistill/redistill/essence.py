@@ -7,8 +7,6 @@ changed_keys(essence(before), now)                   # ["train.epochs: 3 -> 5"]
 from collections.abc import Mapping
 from typing import Any
 
-from synthdistill.records import digest
-
 _ROWS = ("source", "frozen")
 _START = ("start", "started_from")
 """Where a student's weights began is decided by `redistill`, not by the recipe."""
@@ -17,11 +15,6 @@ _START = ("start", "started_from")
 def essence(what: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Any]:
     """The *what* of all stages, by stage, without the sources of the rows. Of a held-out file its content counts, not its name."""
     return {stage: _without_rows(dict(found)) for stage, found in what.items() if found is not None}
-
-
-def key(what: Mapping[str, Any]) -> str:
-    """A digest of an essence."""
-    return digest(what)
 
 
 def _without_rows(what: dict[str, Any]) -> dict[str, Any]:

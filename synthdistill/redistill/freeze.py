@@ -29,8 +29,14 @@ def freeze(config: Config, base: Path, into: Path, *, earlier: Path | None, segm
         RecipeError: a source is not there.
         StorageError: the disk is full or the folder cannot be written.
     """
-    for name in _names(config):
+    if into.exists():  # what a killed start had copied may be of other files
+        with storage(into):
+            shutil.rmtree(into)
+    for name in _sources(config):
         for file in source_files(name, "[prompts] source", base):
+            _copy(file, into, _inside(file, base), earlier, grows=True)
+    if isinstance(config.held_out, str) and not hub.is_hub(config.held_out):
+        for file in source_files(config.held_out, "[prompts] held_out", base):
             _copy(file, into, _inside(file, base), earlier)
     for segment in segments:
         _copy(segment, into, f"{LOGGED}/{segment.name}", earlier)
@@ -68,9 +74,9 @@ def torn_at(file: Path) -> int | None:
     return None
 
 
-def _names(config: Config) -> list[str]:
+def _sources(config: Config) -> list[str]:
     sources = [config.source] if isinstance(config.source, str) else [*config.source]
-    return [name for name in [*sources, *([config.held_out] if isinstance(config.held_out, str) else [])] if not hub.is_hub(name)]
+    return [name for name in sources if not hub.is_hub(name)]
 
 
 def _moved(name: str, base: Path) -> str:
@@ -94,7 +100,8 @@ def _outside(path: Path) -> str:
     return str(Path("outside", *path.parts[1:]))
 
 
-def _copy(file: Path, into: Path, name: str, earlier: Path | None) -> None:
+def _copy(file: Path, into: Path, name: str, earlier: Path | None, *, grows: bool = False) -> None:
+    """With `grows`, a last line that somebody is just writing is left for the next run. A held-out file is taken as it is."""
     target, beside = into / name, into / f"{name}.{os.getpid()}.tmp"
     twin = earlier / name if earlier else None
     with storage(target):
@@ -102,8 +109,8 @@ def _copy(file: Path, into: Path, name: str, earlier: Path | None) -> None:
         if not (twin and _linked(twin, file, beside)):
             shutil.copyfile(file, beside)
             with beside.open("r+b") as handle:
-                if file.suffix.lower() == ".jsonl" and (end := torn_at(file)) is not None:
-                    handle.truncate(end)  # the line is left for the next run
+                if grows and file.suffix.lower() == ".jsonl" and (end := torn_at(beside)) is not None:
+                    handle.truncate(end)
                 os.fsync(handle.fileno())
         beside.replace(target)
 

@@ -1,12 +1,13 @@
 """Log files that grow, rotate and are packed: what is new in them since they were last read, each line once.
 
     reader = Growing(cursors)
-    for chunk in reader.read(["logs/*.jsonl"], recipe_folder, note=print):
+    for chunk in reader.read(["logs/*.jsonl"], recipe_folder, note=print, now=time.time()):
         for line in chunk.lines: ...
     reader.cursors                               # for the next time
 
 A cursor is the end of the last whole line, and what stands before it: a file that only grew is read from there, one that was renamed or
 packed keeps its cursor, one that was written anew is read from its beginning. A file whose size and time are as they were is not opened.
+With a file, what rotation made of it is meant as well: what came between the last call and the rotation stands there.
 """
 
 import glob
@@ -16,7 +17,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -28,8 +29,14 @@ from synthdistill.sources import PACKED, unpacked
 KEY = "[redistill] logs"
 EDGE = 4096
 """Bytes at the beginning, and before the cursor, by which a file is known again."""
-_FITS = re.compile(r"\.jsonl(?:[.-]\d+)*(?:\.gz|\.zst)?$", re.IGNORECASE)
-"""Also as rotation names them: requests.jsonl.1, requests.jsonl-20261125.gz."""
+GONE_S = 30 * 86_400.0
+"""So long the cursor of a file that is gone is kept: its folder may come back."""
+IDLE_S = 86_400.0
+"""A last line without its end is not waited for any longer once its file was not written to for so long."""
+_FITS = re.compile(r"\.jsonl(?:[.-]\d+(?:[._T-]\d+)*)?(?:\.gz|\.zst)?$", re.IGNORECASE)
+"""Also as rotation names them: requests.jsonl.1, requests.jsonl-20261125.gz, requests.jsonl.2026-11-25_14-30."""
+_ROTATED = ("", *PACKED, "[.-][0-9]*")
+"""What may stand behind a name that ends in .jsonl, as patterns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,10 @@ class Cursor:
     """SHA-256 of its first bytes, at most `EDGE` and no more than `offset`."""
     tail: str
     """SHA-256 of so many bytes before `offset`."""
+    torn: bool = False
+    """Whether a last line stood behind it that had no end yet."""
+    gone: float | None = None
+    """When the file was missed first, seconds since 1970."""
 
     @property
     def edge(self) -> int:
@@ -64,49 +75,63 @@ class Growing:
     def __init__(self, cursors: dict[str, Cursor]) -> None:
         self.cursors = cursors
 
-    def read(self, names: str | list[str], base: Path, note: Callable[[str], None]) -> Iterator[Chunk]:
-        """What is new, file by file in order of name. The lines of a chunk are to be read before the next chunk. What cannot be read now
-        is noted and tried again next time.
+    def read(self, names: str | list[str], base: Path, note: Callable[[str], None], now: float) -> Iterator[Chunk]:
+        """What is new, file by file in order of name. The lines of a chunk are to be read before the next chunk. What cannot be read now,
+        or is not there yet, is noted and tried again next time. `now` is in seconds since 1970.
 
         Raises:
-            RecipeError: a file that is named is not there and never was, or is no JSONL.
+            RecipeError: a file that is named is no JSONL.
             StorageError: a folder cannot be read.
         """
-        found = self._files(names, base)
+        found = self._files(names, base, note)
         if not found:  # nothing is there yet, or a file system is not mounted: nothing is gone for good
             return
-        changed = {path: seen for path, seen in found.items() if not _as_it_was(self.cursors.get(path), seen)}
-        kept = {path: cursor for path, cursor in self.cursors.items() if path in found}
+        changed = {path: seen for path, seen in found.items() if not _as_it_was(self.cursors.get(path), seen, now)}
+        kept = {path: replace(cursor, gone=None) if cursor.gone else cursor for path, cursor in self.cursors.items() if path in found}
         loose = {path: cursor for path, cursor in self.cursors.items() if path not in found}
+        away = {path: replace(cursor, gone=cursor.gone or now) for path, cursor in loose.items() if now - (cursor.gone or now) < GONE_S}
         for path in [path for path in changed if path in kept and not _still_holds(base / path, kept[path])]:
             loose[path] = kept.pop(path)
-        self.cursors = dict(kept)
+        self.cursors = kept | away
         for path, seen in changed.items():
-            before = kept.get(path) or _renamed(base / path, path, loose, kept) or Cursor(0, 0, 0, _hash(b""), _hash(b""))
-            yield Chunk(path, self._lines(base / path, path, before, seen, note))
+            if _is_copy(base, path, found, kept):
+                continue
+            was, before = (path, kept[path]) if path in kept else _renamed(base / path, path, loose, kept)
+            yield Chunk(path, self._lines(base / path, path, before, seen, note, now))
+            if was in away and path in self.cursors:
+                self.cursors.pop(was, None)
 
-    def _files(self, names: str | list[str], base: Path) -> dict[str, tuple[int, int]]:
-        """Size and time of each file, by its path in order of name."""
-        found = {}
+    def _files(self, names: str | list[str], base: Path, note: Callable[[str], None]) -> dict[str, tuple[int, int]]:
+        """Size and time of each file, by its path in order of name. A file that two names mean, or a link to it, is one."""
+        paths: set[str] = set()
         for name in [names] if isinstance(names, str) else names:
-            for path in _matched(name, base, known=self.cursors):
-                try:
-                    seen = os.stat(os.path.join(base, path))  # noqa: PTH116, PTH118  # ten thousand of them a call
-                except FileNotFoundError:  # rotated away since it was listed
-                    continue
-                if stat.S_ISREG(seen.st_mode):
-                    found[_relative(path, base)] = (seen.st_size, seen.st_mtime_ns)
-        return dict(sorted(found.items()))
+            matched = _matched(name, base)
+            if matched is None and _relative(name, base) not in self.cursors:
+                note(f"{KEY}: {name} {'matches nothing' if glob.has_magic(name) else 'is not there'} yet in {base}")
+            paths |= {_relative(path, base) for path in matched or []}
+        found, files = {}, set()
+        for path in sorted(paths):
+            try:
+                seen = os.stat(os.path.join(base, path))  # noqa: PTH116, PTH118  # ten thousand of them a call
+            except FileNotFoundError:  # rotated away since it was listed
+                continue
+            if stat.S_ISREG(seen.st_mode) and (seen.st_dev, seen.st_ino) not in files:
+                files.add((seen.st_dev, seen.st_ino))
+                found[path] = (seen.st_size, seen.st_mtime_ns)
+        return found
 
-    def _lines(self, file: Path, path: str, before: Cursor, seen: tuple[int, int], note: Callable[[str], None]) -> Iterator[bytes]:
+    def _lines(
+        self, file: Path, path: str, before: Cursor, seen: tuple[int, int], note: Callable[[str], None], now: float
+    ) -> Iterator[bytes]:
         """The whole lines after a cursor, which then stands behind them. Where the file cannot be read to its end, behind the last whole
-        one."""
-        offset, head, tail = before.offset, None, b""
+        one. A last line that nobody has written at for a day is as whole as it will be."""
+        offset, head, tail, torn = before.offset, None, b"", False
         try:
             with unpacked(file, path) as handle:
                 head, tail = _edges(handle, offset)
                 for line in handle:
-                    if not line.endswith(b"\n") and not _is_whole(line):
+                    torn = not (line.endswith(b"\n") or _is_whole(line) or _is_idle(seen, now))
+                    if torn:
                         break
                     offset += len(line)
                     head, tail = head + line[: EDGE - len(head)], (tail + line)[-EDGE:]
@@ -119,36 +144,35 @@ class Growing:
             note(f"{path} cannot be read: {error.strerror or error}")
             return
         if head is not None:
-            self.cursors[path] = Cursor(offset, *seen, _hash(head), _hash(tail))
+            self.cursors[path] = Cursor(offset, *seen, _hash(head), _hash(tail), torn)
 
 
-def _matched(name: str, base: Path, known: dict[str, Cursor]) -> list[str]:
-    """The paths that a name means, in a folder or by a pattern those that look like logs.
+def _matched(name: str, base: Path) -> list[str] | None:
+    """The paths that a name means, in a folder or by a pattern those that look like logs; None where nothing is there.
 
     Raises:
-        RecipeError: a file that is named is not there and never was, or is no JSONL.
+        RecipeError: a file that is named is no JSONL.
+        StorageError: a folder on the way cannot be looked into.
     """
     path = base / name
-    if path.is_dir():
-        return _in_folder(name, base)
-    if path.is_file() and not _FITS.search(name):
+    with storage():
+        if path.is_dir():
+            return _in_folder(name, base)
+        named = path.is_file()
+    if named and not _FITS.search(name):
         raise RecipeError(
             f"{KEY}: {name} ends in {path.suffix or 'nothing'}, expected .jsonl, also as .gz or .zst", "Convert it, or rename it"
         )
-    if path.is_file():
-        return [name]
-    if not glob.has_magic(name):
-        if _relative(name, base) not in known:
-            raise RecipeError(f"{KEY}: no such file: {path}", "Give a path relative to the recipe's folder, or a pattern")
-        return []
-    found = glob.glob(name, root_dir=base, recursive=True)  # noqa: PTH207  # as sources.py
+    pattern = glob.escape(name) if named else name
+    endings = _ROTATED if name.lower().endswith(".jsonl") else ("",)
+    found = [each for ending in endings for each in glob.glob(pattern + ending, root_dir=base, recursive=True)]  # noqa: PTH207
     files = [each for each in found if _FITS.search(each)]
     folders = [] if "**" in name else [each for each in found if not _FITS.search(each) and (base / each).is_dir()]
-    return files + [file for folder in folders for file in _in_folder(folder, base)]
+    return files + [file for folder in folders for file in _in_folder(folder, base)] if found else None
 
 
 def _in_folder(folder: str, base: Path) -> list[str]:
-    with storage(base / folder), os.scandir(base / folder) as entries:
+    with storage(), os.scandir(base / folder) as entries:
         names = [entry.name for entry in entries if not entry.name.startswith(".") and _FITS.search(entry.name) and not entry.is_dir()]
     return [os.path.join(folder, name) for name in names]  # noqa: PTH118  # ten thousand of them a call
 
@@ -158,8 +182,13 @@ def _relative(path: str, base: Path) -> str:
     return path.removeprefix(os.path.join(os.path.normpath(base), "")) if os.path.isabs(path) else path  # noqa: PTH117, PTH118
 
 
-def _as_it_was(cursor: Cursor | None, seen: tuple[int, int]) -> bool:
-    return cursor is not None and (cursor.size, cursor.mtime_ns) == seen
+def _as_it_was(cursor: Cursor | None, seen: tuple[int, int], now: float) -> bool:
+    """Whether there is nothing to read in a file: nor a last line that is not waited for any longer."""
+    return cursor is not None and (cursor.size, cursor.mtime_ns) == seen and not (cursor.torn and _is_idle(seen, now))
+
+
+def _is_idle(seen: tuple[int, int], now: float) -> bool:
+    return now - seen[1] / 1e9 >= IDLE_S
 
 
 def _still_holds(file: Path, cursor: Cursor) -> bool:
@@ -173,23 +202,40 @@ def _still_holds(file: Path, cursor: Cursor) -> bool:
         return True
 
 
-def _renamed(file: Path, path: str, loose: dict[str, Cursor], kept: dict[str, Cursor]) -> Cursor | None:
-    """The cursor of a file that lay elsewhere, or was not packed, when it was read: the one that reaches furthest."""
-    beside = kept.get(path.removesuffix(file.suffix)) if file.suffix.lower() in PACKED else None  # packed, and not yet taken away
-    candidates = [cursor for cursor in [*loose.values(), *([beside] if beside else [])] if cursor.offset]
+def _is_copy(base: Path, path: str, found: dict[str, tuple[int, int]], kept: dict[str, Cursor]) -> bool:
+    """Whether a packed file, of which nothing was read, is that of a plain one beside it: until that is gone it is read there."""
+    plain, ending = os.path.splitext(path)  # noqa: PTH122
+    if ending.lower() not in PACKED or plain not in found or (path in kept and kept[path].offset):
+        return False
+    try:
+        with unpacked(base / path, path) as packed, (base / plain).open("rb") as handle:
+            first, its = packed.read1(EDGE), handle.read1(EDGE)  # type: ignore[attr-defined]  # each of them has it
+    except (RecipeError, OSError):  # said when its lines are read
+        return False
+    common = min(len(first), len(its))
+    return common > 0 and bool(first[:common] == its[:common])
+
+
+def _renamed(file: Path, path: str, loose: dict[str, Cursor], kept: dict[str, Cursor]) -> tuple[str | None, Cursor]:
+    """The cursor of a file that lay elsewhere, or was packed otherwise, when it was read, and its path then: the one that reaches
+    furthest. One at the beginning where there is none."""
+    twins = [path.removesuffix(file.suffix)] if file.suffix.lower() in PACKED else [path + ending for ending in PACKED]
+    beside = {twin: kept[twin] for twin in twins if twin in kept}
+    candidates = [(was, cursor) for was, cursor in [*loose.items(), *beside.items()] if cursor.offset]
+    start = Cursor(0, 0, 0, _hash(b""), _hash(b""))
     if not candidates:
-        return None
+        return None, start
     try:
         with unpacked(file, path) as handle:
             head = handle.read(EDGE)
-        likely = [cursor for cursor in candidates if _hash(head[: cursor.edge]) == cursor.head]
-        for cursor in sorted(likely, key=lambda cursor: -cursor.offset):
+        likely = [(was, cursor) for was, cursor in candidates if _hash(head[: cursor.edge]) == cursor.head]
+        for was, cursor in sorted(likely, key=lambda each: -each[1].offset):
             with unpacked(file, path) as handle:
                 if _holds(handle, cursor):
-                    return cursor
+                    return was, cursor
     except (RecipeError, OSError):  # said when its lines are read
-        return None
-    return None
+        return None, start
+    return None, start
 
 
 def _holds(handle: IO[bytes], cursor: Cursor) -> bool:

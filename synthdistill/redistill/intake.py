@@ -11,6 +11,7 @@ are of one moment: a request is taken in once. Personal data is gone before a ro
 
 import json
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from synthdistill.redistill.growing import Chunk, Cursor, Growing
 from synthdistill.redistill.log_row import LogRow, LogRows
 from synthdistill.redistill.sample import Sample
 from synthdistill.shards import seal
+from synthdistill.text import as_text
 
 FORMAT = 1
 STATE = "intake.json"
@@ -94,6 +96,10 @@ class Intake:
         """How many different new prompts came since the last `adopt`, more than wait where `sample` is less."""
         return len(self._keys)
 
+    def holds(self, key: str) -> bool:
+        """Whether a prompt of a key came since the last `adopt`."""
+        return bytes.fromhex(key) in self._keys
+
     @property
     def pending(self) -> list[dict[str, Any]]:
         """The rows that wait for a run, sorted by key."""
@@ -102,7 +108,7 @@ class Intake:
     @property
     def window(self) -> list[dict[str, Any]]:
         """Recent requests with different words, known ones among them: `text`, the `row` as it would stand in the source, the logged
-        `answer` and the `model` that gave it, and the slices' `fields`."""
+        `answer` and the `model` that gave it, and the slices' `fields`: texts, as a prompt's metadata has them."""
         return [row for _, row in sorted(self._window.rows.items())]
 
     def read(
@@ -121,15 +127,17 @@ class Intake:
         slices: tuple[str, ...] = (),
         group: str | None = None,
         note: Callable[[str], None],
+        now: float | None = None,
     ) -> bool:
         """Take in what is new in the logs, in memory. True where there is something to save.
 
         `known` says whether the source or a run has a prompt of a key: `digest(normalise(text))` of the redacted text. At most `sample`
         rows wait, and `window` are in the window; of more they are a uniform sample. `columns` are those that the recipe names beside the
-        template's (reference, group, slices): each row has them. `note` hears of what could not be read.
+        template's (reference, group, slices): each row has them. `note` hears of what could not be read, or is not
+        there yet. `now` is in seconds since 1970, the clock's where it is not given.
 
         Raises:
-            RecipeError: a file that is named is not there and never was, or is no JSONL.
+            RecipeError: a file that is named is no JSONL.
             StorageError: a folder cannot be read, or the store was changed by something else.
             MissingError: the extra `redistill` is not installed, and `redact` is asked for.
         """
@@ -139,11 +147,11 @@ class Intake:
         rows = LogRows(contents, student, id_column, columns, group, redact)
         growing = Growing(self._cursors)
         before = dict(self._cursors)
-        for chunk in growing.read(logs, base, note):
+        for chunk in growing.read(logs, base, note, time.time() if now is None else now):
             self._pending.resize(sample)
             self._window.resize(window)
             for values in self._whole(chunk, note):
-                found = rows.of(values, chunk.name)
+                found = _row(rows, values, chunk.name)
                 if isinstance(found, str):
                     self.counters[found] += 1
                 else:
@@ -227,7 +235,7 @@ class Intake:
         self.counters["redacted"] += found.redacted.total()
         self.window_seen += 1
         recent = {"text": found.text, "row": found.row, "answer": found.answer, "model": found.model}
-        self._window.add(found.key, recent | {"fields": {name: found.row.get(name) for name in slices}})
+        self._window.add(found.key, recent | {"fields": {name: _field(found.row.get(name)) for name in slices}})
         key = bytes.fromhex(found.key)
         if key in self._keys:
             self.counters["repeated"] += 1
@@ -290,11 +298,30 @@ class Intake:
 
 
 def _object(line: bytes) -> dict[str, Any] | None:
+    """The object of a line, with nothing in it that could not be written again: no lone surrogates, no endless numbers."""
     try:
-        values = json.loads(line.decode("utf-8-sig"))
+        values = json.loads(line.lstrip(b"\0").decode("utf-8-sig"), parse_int=_number, parse_constant=lambda name: None)
+        if b"\\ud" in line.lower():
+            values = json.loads(encode(values))
     except (ValueError, RecursionError):  # not UTF-8, no JSON, a number of thousands of digits, a thousand brackets
         return None
     return values if isinstance(values, dict) else None
+
+
+def _number(digits: str) -> int | str:
+    """A whole number, as a text where it is larger than 64 bits hold."""
+    return int(digits) if len(digits) < 20 else digits
+
+
+def _row(rows: LogRows, values: dict[str, Any], place: str) -> LogRow | str:
+    try:
+        return rows.of(values, place)
+    except RecursionError:  # hundreds of brackets, one in the other
+        return "unreadable"
+
+
+def _field(value: Any) -> str | None:
+    return None if value is None else as_text(value)
 
 
 def _changed(path: Path, what: str) -> StorageError:

@@ -5,12 +5,14 @@ seen.key("Where is my parcel?") in known
 """
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from synthdistill import shards
 from synthdistill.errors import storage
+from synthdistill.manifest import sealed
 from synthdistill.runs import Run
 from synthdistill.stages import seen
 
@@ -37,20 +39,14 @@ class Known:
         """
         if run is None:
             return cls()
-        path = folder / f"known-{run.name}.bin"
-        if path.is_file() and path.stat().st_size % 16 == 0:
-            data = path.read_bytes()
-            return cls(frozenset(data[at : at + 16] for at in range(0, len(data), 16)))
+        path = folder / f"known-{run.name}-{sealed(run, 'generate').fingerprint[:8]}.bin"
+        if path.is_file():
+            return cls(read(path))
         generated = run.stage("generate")
         texts = (row.text for split in ("train", "validation", "held_out") for row in shards.read(generated, f"prompts-{split}", _Text))
         keys = frozenset(bytes.fromhex(seen.key(text)) for text in texts)
-        if not keep:
-            return cls(keys)
-        beside = path.with_suffix(f".{os.getpid()}.tmp")
-        with storage(path):
-            folder.mkdir(parents=True, exist_ok=True)
-            beside.write_bytes(b"".join(sorted(keys)))
-            beside.replace(path)
+        if keep:
+            write(path, keys)
             for old in folder.glob("known-*.bin"):
                 if old != path:
                     old.unlink()
@@ -58,3 +54,22 @@ class Known:
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and bytes.fromhex(key) in self.keys
+
+
+def read(path: Path) -> frozenset[bytes]:
+    """The keys in a file; none where there is none."""
+    data = path.read_bytes() if path.is_file() else b""
+    return frozenset(data[at : at + 16] for at in range(0, len(data) - len(data) % 16, 16))
+
+
+def write(path: Path, keys: Collection[bytes]) -> None:
+    """Put keys in a file, which appears whole.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    beside = path.with_suffix(f".{os.getpid()}.tmp")
+    with storage(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(b"".join(sorted(keys)))
+        beside.replace(path)

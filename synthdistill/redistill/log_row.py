@@ -4,8 +4,9 @@
     found = rows.of({"request": {...}, "response": {...}}, "a.jsonl")
     found.row, found.key, found.answer           # or the reason why it is no prompt, a text
 
-With a template the row holds its columns: as they were logged, or read out of the messages backwards (`unrender`). Without one it holds
-the request and its response. Either has the columns that `[prompts]` names, null where the log has none, and an id of its own.
+With a template the row holds its columns: read out of the messages backwards (`unrender`), or as they stand in a row that is no log.
+Without one it holds the request and its response. Either has the columns that `[prompts]` names, null where the log has none, and an id
+of its own.
 """
 
 from collections import Counter
@@ -15,15 +16,20 @@ from functools import cached_property
 from typing import Any
 
 from synthdistill import messages as openai_form
-from synthdistill.content import Contents
+from synthdistill.content import Content, Contents
 from synthdistill.errors import RecipeError
 from synthdistill.logs import Logged, LoggedAnswer, logged
 from synthdistill.prompt_template import Template
 from synthdistill.records import Message, digest
-from synthdistill.redistill.redaction import redacted
+from synthdistill.redistill.redaction import LEFT, redacted
 from synthdistill.redistill.unrender import Unrender
 from synthdistill.sources import Row
 from synthdistill.text import normalise
+
+OWN = ("request", "body", "response", "messages", "tools", "answer")
+"""What logs call their own parts. A column of such a name is taken from a request's metadata only: the log's answer is nobody's gold."""
+ANSWER = "logged_answer"
+"""Where a row of the template's columns keeps what was answered then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,31 +62,38 @@ class LogRows:
 
     def of(self, values: dict[str, Any], place: str) -> LogRow | str:
         """The prompt of a row, or why it is none."""
-        asked = self._asked(Row(values, place))
+        stands = self._stands(values)
+        asked = ({name: values[name] for name in self._template_columns}, []) if stands else self._asked(Row(values, place))
         if isinstance(asked, str):
             return asked
         row, answers = asked
-        row |= {name: _value(values, name) for name in self.columns if name not in row}
+        row |= {name: _beside(values, name, () if stands else OWN) for name in self.columns if name not in row}
         found: Counter[str] = Counter()
         if self.redact:
             row = self._redacted(row, found)
         try:
-            content = self.contents.of(Row(row, place))
+            content = self._content(Row(row, place))
         except RecipeError:
             return "not_renderable"
         if content.unfit:
             return content.unfit
         key = digest(normalise(content.text))
-        row[self.id_column] = f"log-{digest(content.messages, content.tools)}"
+        if self.contents.template is None or self.id_column not in self._template_columns:
+            row[self.id_column] = f"log-{digest(content.messages, content.tools)}"
         answer, model = self._first(answers, found)
-        if answer is not None and self.contents.template is not None and "answer" not in row:
-            row["answer"] = answer
+        if answer is not None and self.contents.template is not None and ANSWER not in row:
+            row[ANSWER] = answer
         return LogRow(key, row, content.text, answer, model, found)
 
+    def _stands(self, values: dict[str, Any]) -> bool:
+        """Whether a row has the templates' columns and is no log: its `request` may be a customer's words."""
+        if self.contents.template is None or not all(name in values for name in self._template_columns):
+            return False
+        sent = "messages" in self._template_columns and openai_form.read(values["messages"]) is not None
+        return not _is_log(values) and not (sent and self._is_readable)
+
     def _asked(self, row: Row) -> tuple[dict[str, Any], list[LoggedAnswer]] | str:
-        """The row without what stands beside, and its answers."""
-        if self.contents.template is not None and all(name in row.values for name in self._template_columns):
-            return {name: row.values[name] for name in self._template_columns}, []
+        """The row of a request without what stands beside, and its answers."""
         try:
             found = logged(row) or _plain(row)
         except RecipeError:
@@ -90,9 +103,16 @@ class LogRows:
         if found.unfit:
             return found.unfit
         if self.contents.template is None:
-            return _as_logged(found), found.answers
+            return _as_logged(found, "response" not in self.columns), found.answers
         columns = self._columns(found.messages, row.values)
         return "not_of_template" if columns is None else (columns, found.answers)
+
+    def _content(self, row: Row) -> Content:
+        """What a row asks. The student's own template must be able to render it as well."""
+        content = self.contents.of(row)
+        if self.contents.template is not None and self.student is not None:
+            self.student.render(row)
+        return content
 
     def _first(self, answers: list[LoggedAnswer], found: Counter[str]) -> tuple[str | None, str | None]:
         """The first answer, and who gave it."""
@@ -113,15 +133,21 @@ class LogRows:
     def _backwards(self) -> list[Unrender]:
         return [Unrender.of(each) for each in (self.contents.template, self.student) if each is not None]
 
+    @property
+    def _is_readable(self) -> bool:
+        return any(each.turns is not None for each in self._backwards)
+
     def _columns(self, messages: list[Message], values: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The columns of both templates, from the messages of one of them. What only the other reads must stand beside in the log."""
-        given = {name: _value(values, name) for name in self._template_columns if _value(values, name) is not None}
+        """The columns of both templates, from the messages of one of them. What only the other reads must stand beside in the log; all of
+        them, where neither can be read backwards."""
+        beside = {name: _beside(values, name, OWN) for name in self._template_columns}
+        given = {name: value for name, value in beside.items() if value is not None}
         for backwards in self._backwards:
             for each in (messages, self._without_examples(messages)):
                 found = backwards.columns(each)
                 if found is not None and set(self._template_columns) <= {*found, *given}:
                     return given | found
-        return None
+        return given if not self._is_readable and set(self._template_columns) <= {*given} else None
 
     def _without_examples(self, messages: list[Message]) -> list[Message]:
         examples, template = self.contents.examples, self.contents.template
@@ -131,12 +157,29 @@ class LogRows:
         return messages[:cut] + messages[end:] if messages[cut:end] == examples.turns else messages
 
     def _redacted(self, row: dict[str, Any], found: Counter[str]) -> dict[str, Any]:
-        """Tools stay as they are: they are the application's words. A group that was called by personal data becomes null: as one
-        placeholder it would hold everybody."""
-        kept: dict[str, Any] = redacted(_without_tools(row), found)
+        """A group that was called by personal data becomes null: as one placeholder it would hold everybody."""
+        parts = {"request": "messages", "response": "choices"} if self.contents.template is None else {}
+        kept: dict[str, Any] = {}
+        for name, value in row.items():
+            sent = isinstance(value, dict) and parts.get(name) in value
+            kept[name] = _sent(value, parts[name], found) if sent else redacted(value, found, key=name)
         if self.group is not None and kept.get(self.group) != row.get(self.group):
             kept[self.group] = None
-        return _with_tools(kept, row)
+        return kept
+
+
+def _is_log(values: Mapping[str, Any]) -> bool:
+    """Whether a row holds a request with messages, or messages with a response, in OpenAI form."""
+    request, inner = _requests(values)
+    response = openai_form.parsed(values.get("response"))
+    beside = values.get("messages") is not None and isinstance(response, dict)
+    return beside or any(isinstance(each, dict) and "messages" in each for each in (request, inner))
+
+
+def _requests(values: Mapping[str, Any]) -> tuple[Any, Any]:
+    """A row's request, and the body in it that some logs have."""
+    request = openai_form.parsed(values.get("request") or values.get("body"))
+    return request, openai_form.parsed(request.get("body")) if isinstance(request, dict) else None
 
 
 def _plain(row: Row) -> Logged | None:
@@ -158,10 +201,10 @@ def _refusal(row: Row) -> str:
     return "log_streamed"
 
 
-def _as_logged(found: Logged) -> dict[str, Any]:
+def _as_logged(found: Logged, with_answers: bool) -> dict[str, Any]:
     """As much of a log's row as `logs.logged` reads."""
     request: dict[str, Any] = {"messages": found.messages} | ({"tools": found.tools} if found.tools else {})
-    if not found.answers:
+    if not (found.answers and with_answers):
         return {"request": request}
     models = found.answers[0].models
     request |= {"model": models[-1]} if models else {}
@@ -181,24 +224,20 @@ def _choice(logged: LoggedAnswer) -> dict[str, Any]:
     return {"message": openai_form.bare(message), "finish_reason": reason}
 
 
-def _value(values: Mapping[str, Any], name: str) -> Any:
-    """A column that stands beside the request, or in its metadata."""
-    if name in values:
+def _beside(values: Mapping[str, Any], name: str, own: tuple[str, ...]) -> Any:
+    """A column that stands beside the request, or in the metadata of one of them; one that is called as the log's `own` parts are, only
+    in the metadata of the request."""
+    if name in values and name not in own:
         return values[name]
-    request = openai_form.parsed(values.get("request") or values.get("body"))
-    inner = openai_form.parsed(request.get("body")) if isinstance(request, dict) else None
-    for holder in (values, request, inner):
+    request, inner = _requests(values)
+    holders = (request, inner) if name in own and isinstance(request, dict) else (values, request, inner)
+    for holder in holders:
         metadata = openai_form.parsed(holder.get("metadata")) if isinstance(holder, dict) else None
         if isinstance(metadata, dict) and name in metadata:
             return metadata[name]
     return None
 
 
-def _without_tools(row: dict[str, Any]) -> dict[str, Any]:
-    request = row.get("request")
-    return {**row, "request": {**request, "tools": None}} if isinstance(request, dict) and "tools" in request else row
-
-
-def _with_tools(row: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-    request = before.get("request")
-    return {**row, "request": {**row["request"], "tools": request["tools"]}} if isinstance(request, dict) and "tools" in request else row
+def _sent(value: dict[str, Any], part: str, found: Counter[str]) -> dict[str, Any]:
+    """A request or response with its messages redacted: the tools are the application's words, the rest names of models and figures."""
+    return {**value, part: redacted(value[part], found, LEFT)}

@@ -1,6 +1,6 @@
 """Looks at recent prompts: are they still like those that the student was trained on, and does it still say what the teacher says?
 
-found = drift(last_run, intake.window, looks=30)
+found = drift(run_in_use, intake.window, answers, looks=30)
 agreed = Agreement(rule, ...).look(prompts)           # {"agree": 88, "n": 100, "p": 0.003, ...}
 """
 
@@ -22,6 +22,7 @@ from synthdistill.runs import Run
 from synthdistill.samplers import identify, open_sampler
 from synthdistill.samplers.base import ApiModel, BatchModel, Model, Sampling, Workload
 from synthdistill.samplers.metered import Metered
+from synthdistill.stages.answers import earlier
 from synthdistill.stages.asked import Asked
 from synthdistill.stages.form import Form
 
@@ -30,13 +31,13 @@ LEAST = 100
 """Requests that a look needs: with fewer, it waits for more."""
 
 
-def drift(last: Run, window: Sequence[Mapping[str, Any]], answers: list[str], looks: float) -> Drift:
+def drift(in_use: Run, window: Sequence[Mapping[str, Any]], answers: list[str], looks: float) -> Drift:
     """The recent requests beside the prompts that a run was trained on. `window` are the intake's rows, `answers` what the student said
     to some of them, `looks` how many there are in a month."""
     fields: dict[str, list[str | None]] = {}
     for name in window[0]["fields"] if window else ():
         fields[name] = [row["fields"].get(name) for row in window]
-    return drifting.look(_trained(last), Sample([row["text"] for row in window], fields, answers), looks=looks)
+    return drifting.look(_trained(in_use), Sample([row["text"] for row in window], fields, answers), looks=looks)
 
 
 def _trained(run: Run) -> Sample:
@@ -44,7 +45,8 @@ def _trained(run: Run) -> Sample:
     folder = run.stage("generate")
     prompts = [prompt for split in ("train", "validation") for prompt in shards.read(folder, f"prompts-{split}", Prompt)]
     columns = list(prompts[0].metadata) if prompts else []
-    answers = [row.text for row in shards.read(folder, "completions-train", Completion) if row.index == 0]
+    first = (row for row in shards.read(folder, "completions-train", Completion) if row.index == 0)
+    answers = [row.text for row in first if row.finish in ("stop", "tool_calls")]
     fields = {name: [_text(prompt.metadata.get(name)) for prompt in prompts] for name in columns}
     return Sample([prompt.text for prompt in prompts], fields, answers)
 
@@ -115,7 +117,9 @@ def _teacher(
     identity, answers = identify(model, place.base), folder / "generate"
     answers.mkdir(parents=True, exist_ok=True)
     requests = {(request := form.request(prompt, identity, sampling, 0)).id: request for prompt in prompts}
-    found = {row.id: row for row in shards.replay(answers, "completions", Completion) if row.id in requests}
+    own = (*shards.replay(answers, "completions", Completion), *shards.read(answers, "completions", Completion))
+    others = earlier(place, lambda line: None, Completion, requests.__contains__)
+    found = {row.id: row for row in (*others, *own) if row.id in requests}
     missing = [request for identifier, request in requests.items() if identifier not in found]
     with Purse(answers / f"spend-{number:06d}.jsonl", model.price, rule.budget) as purse:
         if missing:

@@ -20,7 +20,9 @@ from synthdistill.redistill.desk import Desk
 def tell(desk: Desk, event: Event, run: str | None, text: str, results: Mapping[str, Any] | None = None) -> None:
     """Send a decision to all who are named. One who cannot be reached is a line in the log, no failure."""
     keys = ("retention", "current", "gate", "score", "n")
-    details = {key: results[key] for key in keys if key in results} if results else {}
+    details: dict[str, Any] = {key: results[key] for key in keys if key in results} if results else {}
+    if desk.state.look is not None:
+        details |= {"drift": desk.state.look.drift, "agreement": desk.state.look.agreement}
     at = desk.clock().isoformat(timespec="seconds")
     for line in desk.notifier.tell(Decision(at, desk.recipe.name, event, run, text, details)):
         desk.job.progress.note(line)
@@ -36,7 +38,7 @@ def write_figures(desk: Desk) -> None:
     """The Prometheus textfile, where the recipe wants one."""
     if desk.config.metrics_file is None:
         return
-    state, current = desk.state, desk.registry.current()
+    state, current = desk.state, desk.registry.pointed()
     evaluated = load(current.stage("eval")) if current else None
     kept = (evaluated.results.get("retention") or {}) if evaluated else {}
     drift = (state.look.drift if state.look else None) or {}
@@ -49,7 +51,7 @@ def write_figures(desk: Desk) -> None:
         drift_p=drift.get("p"),
         drift_share=drift.get("share", {}).get("value"),
         spend_usd=state.runs_usd + state.looks_usd,
-        student_age_s=desk.now - datetime.fromisoformat(evaluated.finished).timestamp() if evaluated else None,
+        student_age_s=max(0.0, desk.clock().timestamp() - datetime.fromisoformat(evaluated.finished).timestamp()) if evaluated else None,
         new_prompts=desk.facts().new_prompts,
     )
     try:

@@ -1,6 +1,6 @@
 """Old runs off the disk, by policy; but never an answer that was paid for and that no other run holds.
 
-gone = prune([runs / "2026-11-18-9be1d0c4"], keep=others, answers=runs / ".redistill" / "generate")
+gone = prune([runs / "2026-11-18-9be1d0c4"], keep=others, store=runs / ".redistill")
 """
 
 import shutil
@@ -12,36 +12,39 @@ import msgspec
 from synthdistill import shards
 from synthdistill.errors import storage
 
-STEM = "completions"
+PAID = {
+    ("generate", "completions"): ("completions", "taken"),
+    ("generate", "synthesis"): ("synthesis",),
+    ("eval", "answers-self"): ("answers-self",),
+}
+"""What a teacher was paid for, by stage and stem, and the journals that hold the same of a run that was never sealed."""
 
 
 class _Id(msgspec.Struct):
     id: str
 
 
-def prune(folders: Iterable[Path], *, keep: Iterable[Path], answers: Path) -> list[str]:
-    """Remove runs. Those of their answers that no run of `keep` holds go to the folder `answers`, where later runs find them as any
-    others. Returns the names of the runs.
+def prune(folders: Iterable[Path], *, keep: Iterable[Path], store: Path) -> list[str]:
+    """Remove runs. Those of their answers that no run of `keep` holds go to the stages' folders in `store`, where later runs find them as
+    any others. Returns the names of the runs.
 
     Raises:
         StorageError: something cannot be read, written or removed.
     """
-    held: set[bytes] | None = None
-    names = []
+    folders, held = list(folders), {place: {identifier for each in keep for identifier, _ in _answers(each, *place)} for place in PAID}
     for folder in folders:
-        held = held if held is not None else {identifier for each in keep for identifier, _ in _answers(each)}
-        alone = {identifier: line for identifier, line in _answers(folder) if identifier not in held}
         with storage(folder):
-            if alone:
-                answers.mkdir(parents=True, exist_ok=True)
-                lines = [line for _, line in sorted(alone.items())]
-                shards.seal(answers / f"{STEM}-{folder.name}.jsonl", b"".join(lines), rows=len(lines))
-                held |= alone.keys()
+            for (stage, stem), known in held.items():
+                alone = {identifier: line for identifier, line in _answers(folder, stage, stem) if identifier not in known}
+                if alone:
+                    (store / stage).mkdir(parents=True, exist_ok=True)
+                    lines = [line for _, line in sorted(alone.items())]
+                    shards.seal(store / stage / f"{stem}-{folder.name}.jsonl", b"".join(lines), rows=len(lines))
+                    known.update(alone)
             gone = folder.with_name(f".{folder.name}.gone")  # first out of sight: what a kill leaves is no run any more
             folder.rename(gone)
             shutil.rmtree(gone)
-        names.append(folder.name)
-    return names
+    return [folder.name for folder in folders]
 
 
 def leftovers(runs: Path) -> None:
@@ -51,11 +54,12 @@ def leftovers(runs: Path) -> None:
             shutil.rmtree(gone)
 
 
-def _answers(folder: Path) -> Iterable[tuple[bytes, bytes]]:
-    """The answers of a run: id and line."""
-    generated = folder / "generate"
-    if not generated.is_dir():
+def _answers(folder: Path, stage: str, stem: str) -> Iterable[tuple[bytes, bytes]]:
+    """The answers of a stage of a run: id and line."""
+    place = folder / stage
+    if not place.is_dir():
         return
-    for path in [*sorted(generated.glob(f"{STEM}-*.jsonl")), *shards.journals(generated, STEM), *shards.journals(generated, "taken")]:
+    journals = [path for each in PAID[stage, stem] for path in shards.journals(place, each)]
+    for path in [*sorted(place.glob(f"{stem}-*.jsonl")), *journals]:
         for line in shards.whole_lines(path):
             yield bytes.fromhex(msgspec.json.decode(line, type=_Id).id), line

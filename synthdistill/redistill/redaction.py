@@ -1,7 +1,7 @@
 """Personal data in a text, each replaced by a placeholder before the text is stored.
 
     redact("Mail ann@example.com or call +49 171 1234567")    # ("Mail <EMAIL> or call <PHONE>", Counter(EMAIL=1, PHONE=1))
-    redacted(row, found)                                      # the same in every text of a JSON value
+    redacted(value, found)                                    # the same in every text of a JSON value, and in JSON in a text
 
 Found are e-mail addresses, cards (Luhn), IBANs (mod 97), IP addresses, US social security numbers, phone numbers (with a country code,
 or as the regions of `REGIONS` write them), keys, tokens, and passwords in addresses. Names of people and postal addresses are not found:
@@ -9,22 +9,46 @@ they have no form by which a program could tell them. Numbers of orders, dates, 
 """
 
 import ipaddress
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from synthdistill.messages import parsed
 
 REGIONS = ("US", "GB", "DE", "FR")
 """Where a phone number without a country code may be from."""
 LEFT = ("role", "model", "id", "tool_call_id", "type", "finish_reason")
 """Keys of OpenAI's form whose texts are not people's words."""
 
-_CREDENTIALS = re.compile(r"(?<=://)[^\s/@:]{1,256}:[^\s/@]{1,256}(?=@)")
+_DATA = re.compile(r"(?a)data:[\w.+-]+/[\w.+-]+(?:;[\w.+-]+=[\w.+-]+)*;base64,[\w+/=-]*")
+"""A picture or a sound in a text: chance makes everything of its letters."""
+_STYLES: tuple[dict[str, Any], ...] = tuple(
+    {"separators": separators, "indent": indent, "ensure_ascii": ascii}
+    for ascii in (False, True)
+    for separators, indent in (((",", ":"), None), ((", ", ": "), None), ((",", ": "), 2), ((",", ": "), 4))
+)
+"""How programs write JSON."""
+_TELLING = re.compile(
+    r"(?i)phone|mobile|\b(?:tel|cell|call|whatsapp|sms|fax)\b|\bssn\b|social.?security|api.?key|token|secret|passw|\bpwd\b|bearer"
+)
+"""A key that says what its value is."""
+_WORDS = re.compile(r"[_-]+|(?<=[a-z])(?=[A-Z])")
+"""What stands between the words of a key."""
+_CREDENTIALS = re.compile(
+    r"(?<=://)(?:"
+    r"(?<!http://)(?<!https://)[^\s/@:\"<>]{0,256}:[^\s/@\"<>]{1,256}(?:@[^\s\"<>,]{0,256})?"
+    r"|[^\s/@:\"<>]{0,256}:[^\s/@\"<>]{1,256}(?:@[^\s/\"<>,]{0,256})?"
+    r")(?=@)"
+)
+"""Up to the last @, as passwords hold some; but an @ in the path of a web address is none of them."""
 _KEY = re.compile(
     r"(?<![\w-])(?:"
     r"sk-[\w-]{16,}|[rsp]k_(?:live|test)_\w{10,}"  # OpenAI, Anthropic; Stripe
     r"|gh[opusr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}"  # GitHub, GitLab
     r"|A(?:KIA|SIA)[0-9A-Z]{16}|AIza[\w-]{30,}|hf_\w{20,}|xox[abeoprs]-[\w-]{10,}"  # AWS, Google, Hugging Face, Slack
+    r"|(?<=hooks\.slack\.com/services/)\w+/\w+/\w+"  # whoever has the address may post there
     r"|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*"  # JSON web tokens
     r")"
 )
@@ -38,6 +62,13 @@ _EMAIL = re.compile(r"(?<![\w.+%-])(?<!\w')[\w.+%-]+(?:'[\w.+%-]+)*@(?:[\w-]+\.)
 _IBAN = re.compile(r"(?ai)\b[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]){11,40}")
 _RUN = re.compile(r"\d(?:[ -]?\d)+")
 """Digits in groups: what may hold a card."""
+_DOTTED_CARD = re.compile(r"(?<![\w.])\d{4}\.(?:\d{4}\.\d{4}\.\d{1,7}|\d{6}\.\d{5})(?!\.?\w)")
+_SAID_SSN = re.compile(
+    r"(?i)(\b(?:ssn|social security(?: number| no\.?)?)\b[^\d\n]{0,12})"
+    r"(?!000|666|9\d\d)\d{3} ?(?!00)\d\d ?(?!0000)\d{4}(?![\w-])"
+)
+"""With spaces, or in one group: where the words before it say so."""
+_SSN = re.compile(r"(?i)(?<=ssn|ity|ber)(?<![^\W_]{20})(?:\b)", re.ASCII)
 _SSN = re.compile(r"(?<![\w-])(?!000|666|9\d\d)\d{3}-(?!00)\d\d-(?!0000)\d{4}(?![\w-])")
 _IP4 = re.compile(r"(?<!version )(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\w|\.\w)")
 _IP6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:])")
@@ -63,25 +94,63 @@ def redact(text: str) -> tuple[str, Counter[str]]:
     return text, found
 
 
-def redacted(value: Any, found: Counter[str]) -> Any:
-    """A JSON value with each of its texts redacted, a call's `arguments` (JSON in a text) among them; what is found is counted in
-    `found`. Keys, and the texts under the keys of `LEFT`, stay. A number that is a card or a phone number becomes its placeholder."""
+def redacted(value: Any, found: Counter[str], left: tuple[str, ...] = (), key: str = "") -> Any:
+    """A JSON value with each of its texts and keys redacted, and what JSON in a text says; what is found is counted in `found`.
+
+    The texts under the keys of `left` stay. A number that is a card or a phone number becomes its placeholder. `key` is what the value
+    goes by: under `phone`, digits are a phone's.
+    """
     if isinstance(value, str):
-        return value if value.startswith("data:") else _counted(value, found)
+        return value if _DATA.fullmatch(value) else _in_text(value, found, key)
     if isinstance(value, dict):
-        return {key: item if key in LEFT and isinstance(item, str) else redacted(item, found) for key, item in value.items()}
+        return _in_object(value, found, left)
     if isinstance(value, list):
-        return [redacted(item, found) for item in value]
+        return [redacted(item, found, left, key) for item in value]
     if isinstance(value, bool) or not isinstance(value, int) or abs(value) < 10**6:
         return value
-    text = _counted(str(value), found)
+    text = _counted(str(value), found, key)
     return value if text == str(value) else text
 
 
-def _counted(text: str, found: Counter[str]) -> str:
-    text, here = redact(text)
+def _in_object(value: dict[str, Any], found: Counter[str], left: tuple[str, ...]) -> dict[str, Any]:
+    """A call's `arguments` are the caller's words, whatever their keys. Two keys that become the same are numbered."""
+    kept: dict[str, Any] = {}
+    for key, item in value.items():
+        name = free = _counted(key, found)
+        while free in kept:
+            free = f"{name} {len(kept)}"
+        stays = key in left and isinstance(item, str)
+        kept[free] = item if stays else redacted(item, found, () if key == "arguments" else left, key)
+    return kept
+
+
+def _in_text(text: str, found: Counter[str], key: str) -> str:
+    """JSON stays JSON, written as it was."""
+    value = _json(text)
+    if value is None:
+        return _counted(text, found, key)
+    kept = redacted(value, found)
+    if kept == value:
+        return text
+    fits = (style for style in _STYLES if json.dumps(value, **style) == text.strip())
+    return json.dumps(kept, **next(fits, _STYLES[1 if '": ' in text else 0]))
+
+
+def _json(text: str) -> Any:
+    """The object or list that a text is, None where it is none."""
+    value = parsed(text) if text.lstrip()[:1] in ("{", "[") else None
+    return value if isinstance(value, dict | list) else None
+
+
+def _counted(text: str, found: Counter[str], key: str = "") -> str:
+    """A text redacted as if a key that tells what it is stood before it."""
+    before = f"{_WORDS.sub(' ', key)} {key}: " if _TELLING.search(key) else ""
+    kept, here = redact(before + text)
+    if not kept.startswith(before):
+        before = ""
+        kept, here = redact(text)
     found.update(here)
-    return text
+    return kept[len(before) :]
 
 
 def _by(pattern: re.Pattern[str], put: str, fits: Callable[[str], bool] = lambda text: True) -> Callable[[str], tuple[str, int]]:
@@ -94,13 +163,19 @@ def _by(pattern: re.Pattern[str], put: str, fits: Callable[[str], bool] = lambda
 
 
 def _put(text: str, spans: list[tuple[int, int]], put: str) -> tuple[str, int]:
+    """A number in a piece of JSON becomes a text."""
     for start, end in reversed(spans):
-        text = text[:start] + put + text[end:]
+        bare = text[max(0, start - 4) : start].rstrip().endswith('":')
+        text = text[:start] + (f'"{put}"' if bare else put) + text[end:]
     return text, len(spans)
 
 
 def _named_secrets(text: str) -> tuple[str, int]:
     return _NAMED_SECRET.subn(r"\1<KEY>", text)
+
+
+def _said_ssns(text: str) -> tuple[str, int]:
+    return _SAID_SSN.subn(r"\1<SSN>", text)
 
 
 def _emails(text: str) -> tuple[str, int]:
@@ -214,7 +289,9 @@ _STEPS: tuple[tuple[str, Callable[[str], tuple[str, int]]], ...] = (
     ("EMAIL", _emails),
     ("IBAN", _ibans),
     ("CARD", _cards),
+    ("CARD", _by(_DOTTED_CARD, "<CARD>", _is_card)),
     ("SSN", _by(_SSN, "<SSN>")),
+    ("SSN", _said_ssns),
     ("IP", _by(_IP4, "<IP>", _is_public_ip)),
     ("IP", _by(_IP6, "<IP>", _is_public_ip)),
     ("PHONE", _phones),

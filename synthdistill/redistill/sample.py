@@ -13,6 +13,8 @@ import heapq
 from collections.abc import Iterable
 from typing import Any
 
+from synthdistill.redistill.log_row import ANSWER
+
 
 class Sample:
     """The rows with the smallest hashes. `rows` is in no order that means anything."""
@@ -48,4 +50,4 @@ class Sample:
 
 
 def _answered(row: dict[str, Any]) -> bool:
-    return row.get("response") is not None or row.get("answer") is not None
+    return row.get("response") is not None or row.get(ANSWER) is not None

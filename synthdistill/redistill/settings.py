@@ -43,6 +43,10 @@ class When(Settings):
     changed: bool = how(True)
     """The teacher's revision, a template or any other *what* of the recipe is another than that of the last run."""
 
+    def sets_rules(self) -> bool:
+        """Whether there is a rule that the passing of time can make due."""
+        return any(rule is not None for rule in (self.new_prompts, self.days, self.drift, self.agreement))
+
 
 class Notify(Settings):
     """Who hears of what was decided. Addresses are secrets: the variables that hold them are named."""
@@ -78,7 +82,7 @@ class Config(Settings):
     check_hours: float = how(24.0, gt=0)
     """Drift and agreement are looked at no more often, and only where new requests came."""
     start: Literal["student", "current"] = how("student")
-    replay: int = how(2_000, ge=0)
+    replay: int = how(2_000, ge=1)
     """Old rows that are trained on again beside the new ones, with `start = "current"`."""
     keep: int = how(4, ge=1)
     """Finished runs of redistill that stay on disk, beside the one in use and the one before it."""

@@ -15,7 +15,15 @@ def signature(values: Any, base: Path) -> str:
     """A digest of a recipe's values, and of name, size and time of every file that one of its texts names, or that lies in a folder or
     matches a pattern that it names. `base` is the recipe's folder."""
     files = {path for text in _texts(values) for path in _files(text, base)}
-    return digest(values, [[str(path), (stat := path.stat()).st_size, stat.st_mtime_ns, stat.st_ino] for path in sorted(files)])
+    return digest(values, [_stamp(path) for path in sorted(files)])
+
+
+def _stamp(path: Path) -> list[Any]:
+    try:
+        found = path.stat()
+    except FileNotFoundError:  # it was moved away since it was listed
+        return [str(path)]
+    return [str(path), found.st_size, found.st_mtime_ns, found.st_ino]
 
 
 def _texts(value: Any) -> Iterator[str]:

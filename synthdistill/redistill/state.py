@@ -29,10 +29,14 @@ class Work(BaseModel):
     """The run that was in use then, with which the new one is compared."""
     start: str | None = None
     """The run whose student it goes on from; None where it starts from the recipe's."""
-    what: str
-    """The digest of what decides the run but its rows: a recipe with another one makes another run."""
-    frozen: bool = False
-    """Its rows are copied."""
+    replay: int = 0
+    """Old rows that it is trained on again, where it goes on."""
+    rows: dict[str, Any] | None = None
+    """`source`, `held_out` and `frozen` of its table of prompts, once its rows are copied; None before."""
+    signature: str = ""
+    """Of the files that the recipe named when it was decided on."""
+    failed: bool = False
+    """It ended with a mistake of the rows or the recipe: where these change, another run begins."""
     segments: list[str] = Field(default_factory=list)
     moving: bool = False
     """`current` is being moved to it."""
@@ -60,7 +64,6 @@ class Source(BaseModel):
     """The run that they were compared with."""
     new: int = 0
     changed: list[str] = Field(default_factory=list)
-    what: str = ""
 
 
 class State(BaseModel):
@@ -80,7 +83,7 @@ class State(BaseModel):
     runs_usd: float = 0.0
     success_at: float | None = None
     said: str | None = None
-    """The failure that was told of last; the same one is not told of again."""
+    """The failure that was told of; the same one is not told of again until a call ends well."""
 
     @classmethod
     def load(cls, folder: Path) -> "State":

@@ -179,7 +179,7 @@ def run(
     seen = _as_student_sees(held_out.prompts, prompts, student_template, place.base)
     student = Asked.of("student", _local(config.backend, place.stage("train") / "student"), seen, config.sampling, place)
     base = Asked.of("base", _local(config.backend, student_base), seen, config.sampling, place)
-    told = _told_before(current)
+    told = _told_before(current) | {"self": _told_of_itself(place)}
     twice = _twice(config, teacher, held_out.prompts, teacher_sampling, form, place, told["self"])
     itself = Asked.of("self", teacher, twice, teacher_sampling, place, samples=2, form=form)
     asked = [student, base, itself]
@@ -308,7 +308,9 @@ def _as_current_sees(
         return seen
     rendered = kept.messages_for(current, config)
     if rendered is None:
-        progress.note(f"eval: the templates of run {current.name} are not there any more, so that its student is asked with those of now")
+        progress.note(
+            f"eval: the templates of run {current.name} are gone or fit these rows no more, so that its student is asked with those of now"
+        )
         return seen
     return _rendered(prompts, rendered)
 
@@ -330,7 +332,7 @@ def _local(backend: str, model: str | Path) -> Model:
 
 def _told_before(current: Run | None) -> dict[str, Answers]:
     """What the evaluation of the student in use holds, by the name under which it is wanted here: its student is now `current`."""
-    stems = {"student": "", "base": "base", "self": "self", "current": "student"}
+    stems = {"student": "", "base": "base", "current": "student"}
     if current is None:
         return {name: {} for name in stems}
     folder, failures = current.stage(STAGE), current.stage(STAGE) / "failures.jsonl"
@@ -342,16 +344,24 @@ def _told_before(current: Run | None) -> dict[str, Answers]:
     return found
 
 
+def _told_of_itself(place: Run) -> Answers:
+    """What the teacher was asked twice in other runs, those that were refused or are gone among them."""
+    folders = [folder / STAGE for folder in place.siblings()]
+    return {row.id: row for folder in folders if folder.is_dir() for row in shards.read(folder, "answers-self", Completion)}
+
+
 def _twice(
     config: Config, teacher: Model, prompts: list[Prompt], sampling: Sampling, form: Form, place: Run, told: Answers
 ) -> list[Prompt]:
-    """The prompts that a teacher who samples is asked twice: those that it was asked twice already, or the first ones."""
+    """The prompts that a teacher who samples is asked twice: those that it was asked twice already where they are at least half of what
+    is wanted, so that a run of a few new prompts pays for none of these again; else the first ones."""
     if sampling.temperature == 0:
         return []
     requests = Asked.of("self", teacher, prompts, sampling, place, samples=2, form=form).requests if told else []
     missing = {request.prompt.id for request in requests if request.id not in told}
     known = [prompt for prompt in prompts if prompt.id not in missing] if told else []
-    return (known or prompts)[: config.self_agreement]
+    enough = 2 * len(known) >= min(config.self_agreement, len(prompts))
+    return (known if enough else prompts)[: config.self_agreement]
 
 
 def _compared(config: Config, slices: list[str], held_out: _HeldOut, answers: dict[str, Answers], current: Run | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from synthdistill import prompts as prompts_room
 from synthdistill import shards
 from synthdistill.content import Contents
-from synthdistill.errors import storage
+from synthdistill.errors import RecipeError, storage
 from synthdistill.few_shot import KEY
 from synthdistill.manifest import file_hash, load, sealed
 from synthdistill.prompt_template import LIBRARY, Template
@@ -63,10 +63,10 @@ def asks_alike(one: Run, other: Run) -> bool:
 
 def messages_for(place: Run, config: prompts_room.Config) -> dict[str, list[Message]] | None:
     """What the student of a run is asked with of the rows that another recipe reads: that recipe's prompt id -> messages. None where a
-    copy is not there, or not as the run was made with it.
+    copy is not there, or not as the run was made with it, or the rows have not what the run's template reads.
 
     Raises:
-        RecipeError: the rows cannot be read, or have not what the run's template reads.
+        RecipeError: the rows cannot be read.
     """
     own, template = _settings(place)
     if not all(file.fits(_copy(place, file.name)) for file in _files(place, own, template)):
@@ -74,11 +74,15 @@ def messages_for(place: Run, config: prompts_room.Config) -> dict[str, list[Mess
     now, then = prompts_room.contents(config, place.base), _then(place, own, template)
     found: dict[str, list[Message]] = {}
     for source in [config.source] + ([config.held_out] if isinstance(config.held_out, str) else []):
-        for row in read_rows(source, base=place.base):
+        for row in read_rows(source, base=config.rows_base(place.base)):
             content = now.of(row)
-            if not content.unfit:
+            if content.unfit:
+                continue
+            try:
                 asked = then.render(row) if isinstance(then, Template) else then.of(row).messages
-                found.setdefault(digest(content.messages, content.tools), asked)
+            except RecipeError:  # it reads a column that the rows have not any more
+                return None
+            found.setdefault(digest(content.messages, content.tools), asked)
     return found
 
 
