@@ -102,6 +102,23 @@ def test_a_number_that_is_none_is_null_for_a_webhook(notifier):
     assert json.loads(server.asked[0].body)["details"] == {"p": None}
 
 
+def test_half_a_character_reaches_everybody_as_a_sign_that_stands_for_it(notifier):
+    decision = Decision(KEPT.at, "triage", "failed", None, "x \ud83d", {"reason": "y \ud83d"})
+
+    with listening() as server:
+        apprise = f"json{server.origin.removeprefix('http')}/"
+        everybody = notifier(webhook=server.origin, slack=server.origin, apprise=apprise, ping=server.origin)
+        lines = everybody.tell(decision) + everybody.ping("fail", decision.text)
+
+    assert lines == []
+    assert [
+        json.loads(server.asked[0].body)["text"],
+        json.loads(server.asked[1].body)["text"],
+        json.loads(server.asked[2].body)["message"],
+        server.asked[3].body,
+    ] == ["x \ufffd", "x \ufffd", "x ?", "x ?"]
+
+
 def test_slack_gets_the_line_alone_with_its_own_characters_escaped(notifier):
     with listening() as server:
         lines = notifier(slack=f"{server.origin}/services/{SECRET}").tell(KEPT)

@@ -195,8 +195,8 @@ def test_with_a_template_the_columns_are_read_out_of_the_messages(base, template
     jsonl(base / "logs" / "a.jsonl", rows)
     intake = take(base, **templates)
 
-    assert {row["text"]: row.get("answer") for row in intake.pending} == {"one": "ok", "two": "ok", "four": None}
-    assert {*intake.pending[0]} <= {"text", "id", "answer"}
+    assert {row["text"]: row.get("logged_answer") for row in intake.pending} == {"one": "ok", "two": "ok", "four": None}
+    assert {*intake.pending[0]} <= {"text", "id", "logged_answer"}
     assert intake.counters["not_of_template"] == 1
 
 
@@ -219,10 +219,60 @@ def test_a_row_has_the_columns_that_the_recipe_names(base, templates):
     }
 
 
-def test_an_answer_never_stands_in_the_column_of_the_gold_one(base, templates):
-    jsonl(base / "logs" / "a.jsonl", [log("Classify this.\n\none")])
+@pytest.mark.parametrize("column", ["answer", "response"])
+@pytest.mark.parametrize("form", ["columns", "logs"])
+def test_an_answer_never_stands_in_the_column_of_the_gold_one(base, templates, form, column):
+    rows = [log("Classify this.\n\none"), log("Classify this.\n\ntwo"), {"messages": log("Classify this.\n\nthree")["request"]["messages"]}]
+    rows[1]["request"]["metadata"] = {column: "gold"}
+    jsonl(base / "logs" / "a.jsonl", [row | {"answer": "wrong"} for row in rows])
+    intake = take(base, columns=(column,), **(templates if form == "columns" else {}))
+    gold = {row.get("text") or texts([row])[0].split()[-1]: row[column] for row in intake.pending}
 
-    assert take(base, **templates, columns=("answer",)).pending[0]["answer"] is None
+    assert gold == {"one": None, "two": "gold", "three": None}
+
+
+@pytest.mark.parametrize("column", ["request", "response", "body", "messages"])
+def test_a_template_column_that_is_called_as_a_part_of_a_log_holds_the_words_of_a_request(base, column):
+    (base / "template.md").write_text(f"Classify: {{{{ {column} }}}}")
+    batch = {"custom_id": "1", "body": log("Classify: two")["request"], "response": {"body": log("x")["response"], "status_code": 200}}
+    flat = log("")["request"] | {"messages": log("Classify: three")["request"]["messages"], "response": log("")["response"]}
+    source = {column: "four"}
+    jsonl(base / "logs" / "a.jsonl", [log("Classify: one"), batch, flat, source, log("other")])
+    intake = take(base, contents=Contents(Template(base / "template.md")))
+
+    assert {row[column]: row.get("logged_answer") for row in intake.pending} == {"one": "ok", "two": "ok", "three": "ok", "four": None}
+    assert intake.counters["not_of_template"] == 1
+
+
+def test_columns_beside_a_request_do_where_no_template_can_be_read_backwards(base):
+    (base / "template.md").write_text("{{ text }}{% if tone == 'calm' %} Please.{% endif %}")
+    beside = log("one Please.") | {"text": "one", "metadata": {"tone": "calm"}}
+    jsonl(base / "logs" / "a.jsonl", [beside, log("two")])
+    intake = take(base, contents=Contents(Template(base / "template.md")))
+
+    assert [(row["text"], row["tone"], row["logged_answer"]) for row in intake.pending] == [("one", "calm", "ok")]
+    assert intake.counters["not_of_template"] == 1
+
+
+def test_a_row_that_the_students_template_cannot_render_is_counted(base):
+    (base / "teacher.md").write_text("{{ text }}")
+    (base / "student.md").write_text("{{ text.subject }}")
+    jsonl(base / "logs" / "a.jsonl", [{"text": {"subject": "one"}}, {"text": "two"}])
+    intake = take(base, contents=Contents(Template(base / "teacher.md")), student=Template(base / "student.md"))
+
+    assert (intake.counters["new"], intake.counters["not_renderable"]) == (1, 1)
+
+
+def test_the_fields_of_the_window_are_texts_as_a_prompt_has_them(base):
+    given = [7, True, None, "a", ["b"], 0.5]
+    jsonl(base / "logs" / "a.jsonl", [log(str(place), slice=value) for place, value in enumerate(given)])
+    intake = take(base, columns=("slice",), slices=("slice",))
+    path = intake.adopt(base / "run" / "rows.jsonl")
+    loaded = load(Config(source=str(path), slices=["slice"], held_out=0.0, validation=0.0), base)
+    fields = {row["text"]: row["fields"] for row in intake.window}
+
+    assert fields == {prompt.text: prompt.metadata for prompt in loaded.prompts}
+    assert [fields[str(place)]["slice"] for place in range(6)] == ["7", "true", None, "a", '["b"]', "0.5"]
 
 
 def test_two_spellings_of_a_prompt_have_two_ids(base):
@@ -233,6 +283,50 @@ def test_two_spellings_of_a_prompt_have_two_ids(base):
     other.read("logs", base, Contents(None), None, **ASKED)
 
     assert first not in {row["id"] for row in other.pending}
+
+
+# odd rows
+
+
+def test_half_a_character_is_replaced_when_a_line_is_read(base):
+    (base / "logs" / "a.jsonl").write_text(lines("one \ud83d", "two \U0001f600"), encoding="utf-8")
+    stored = [take(base, columns=("x",)).pending, Intake.open(base / ".redistill").pending]
+
+    assert [texts(rows) for rows in stored] == [["one \ufffd", "two \U0001f600"]] * 2
+
+
+ODD = [None, True, -1, 1.5, "", [], {}, [None], "x", "[1", "\ud800", 10**30, float("nan"), [[1] * 2], {"a": {"b": []}}]
+
+
+def places(value, at=()):
+    """Every place in a JSON value but the whole."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in inner:
+        yield (*at, key)
+        yield from places(item, (*at, key))
+
+
+def put(value, at, odd):
+    copy = json.loads(json.dumps(value))
+    inner = copy
+    for key in at[:-1]:
+        inner = inner[key]
+    inner[at[-1]] = odd
+    return copy
+
+
+@pytest.mark.parametrize("form", ["logs", "columns"])
+def test_a_row_with_anything_anywhere_is_counted(base, templates, form):
+    row = log("Classify this.\n\none", tools=[]) | {"metadata": {"label": "gold"}}
+    rows = [put(row, at, odd) for at in places(row) for odd in ODD]
+    deep = ["[" * 700 + "]" * 700, '{"a":' * 400 + "1" + "}" * 400]
+    with (base / "logs" / "a.jsonl").open("w") as handle:
+        handle.writelines(json.dumps(each) + "\n" for each in rows)
+        handle.writelines(f'{{"request": {{"messages": [{{"role": "user", "content": "x", "y": {each}}}]}}}}\n' for each in deep)
+    counters = take(base, columns=("label",), slices=("label",), **(templates if form == "columns" else {})).counters
+    Intake.open(base / ".redistill").pending  # noqa: B018  # what was stored can be read
+
+    assert counters["read"] == sum(count for name, count in counters.items() if name not in ("read", "redacted")) == len(rows) + 2
 
 
 # files that change
@@ -361,6 +455,69 @@ def test_a_file_that_was_written_anew_is_read_again_and_its_old_rows_are_not_new
     assert (intake.counters["new"], intake.counters["repeated"]) == (3, 1)
 
 
+ROTATED = ["a.jsonl.1", "a.jsonl-20261125", "a.jsonl.2026-11-25_14-30", "a.jsonl.gz", "a.jsonl.1.zst"]
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+@pytest.mark.parametrize("name", ROTATED)
+@pytest.mark.parametrize("logs", ["logs/a.jsonl", "logs/*.jsonl"])
+def test_what_came_between_a_call_and_a_rotation_is_read(base, logs, name, fresh):
+    path = base / "logs" / "a.jsonl"
+    take(base, logs)
+    append(path, "late")
+    rotated = base / "logs" / name
+    suffix = rotated.suffix if rotated.suffix in (".gz", ".zst") else None
+    rotated.write_bytes(compressed(path.read_bytes(), suffix) if suffix else path.read_bytes())
+    path.unlink()
+    if fresh:
+        path.write_text(lines("new"))
+    intake = take(base, logs)
+
+    assert texts(intake.pending) == sorted(["late", "one", "two", *(["new"] if fresh else [])])
+    assert intake.counters["read"] == 3 + fresh
+
+
+def test_a_neighbour_that_no_rotation_made_is_not_read(base):
+    for name in ("a.jsonl.bak", "b.jsonl", "ab.jsonl.1", "a.jsonl.1.tmp"):
+        (base / "logs" / name).write_text(lines("other"))
+
+    assert take(base, "logs/a.jsonl").counters["read"] == 2
+
+
+def test_a_file_and_its_links_are_one(base):
+    (base / "logs" / "latest.jsonl").symlink_to("a.jsonl")
+    (base / "logs" / "0.jsonl").hardlink_to(base / "logs" / "a.jsonl")
+    first = take(base, ["logs", "logs/latest.jsonl"]).counters["read"]
+    append(base / "logs" / "a.jsonl", "three")
+
+    assert (first, take(base, ["logs", "logs/latest.jsonl"]).counters["read"]) == (2, 3)
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_a_file_and_its_packed_copy_are_read_once(base, suffix):
+    path = base / "logs" / "a.jsonl"
+    whole = compressed(path.read_bytes(), suffix)
+    copy = base / "logs" / f"a.jsonl{suffix}"
+    copy.write_bytes(whole)
+    append(path, "three")
+    first = take(base).counters["read"]
+    copy.write_bytes(compressed(path.read_bytes() + lines("four").encode(), suffix))
+    path.unlink()
+
+    assert (first, take(base).counters["read"]) == (3, 4)
+
+
+def test_a_packed_file_that_was_unpacked_beside_itself_is_not_read_again(base):
+    path = base / "logs" / "a.jsonl"
+    whole = path.read_bytes()
+    path.unlink()
+    (base / "logs" / "a.jsonl.gz").write_bytes(gzip.compress(whole))
+    take(base)
+    path.write_bytes(whole)
+
+    assert take(base).counters["read"] == 2
+
+
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
 def test_a_packed_file_that_grew_gives_what_is_new(base, suffix):
     path = base / "logs" / f"b.jsonl{suffix}"
@@ -408,13 +565,24 @@ def test_where_nothing_is_yet_nothing_is_new(tmp_path):
     assert take(tmp_path, ["empty", "later/*.jsonl"]).counters == Counter()
 
 
-def test_a_file_that_never_was_is_refused_and_one_that_was_is_waited_for(base):
-    with pytest.raises(RecipeError, match=r"\[redistill\] logs: no such file: .*b\.jsonl"):
-        take(base, "logs/b.jsonl")
+@pytest.mark.parametrize("name", ["logs/b.jsonl", "later", "later/*.jsonl"])
+def test_what_is_not_there_yet_is_noted_once_and_read_when_it_is(base, name):
+    notes = []
+    first = take(base, [name, "logs/a.jsonl"], note=notes.append)
+    path = base / name.replace("later", "later/b.jsonl").removesuffix("/*.jsonl")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(lines("three"))
+
+    assert (first.new, take(base, [name, "logs/a.jsonl"]).new, len(notes)) == (2, 3, 1)
+    assert notes[0].startswith(f"[redistill] logs: {name} ")
+
+
+def test_a_named_file_that_is_away_for_a_moment_is_waited_for_in_silence(base):
+    notes = []
     take(base, "logs/a.jsonl")
     (base / "logs" / "a.jsonl").unlink()
 
-    assert take(base, "logs/a.jsonl").new == 2
+    assert (take(base, "logs/a.jsonl", note=notes.append).new, notes) == (2, [])
 
 
 def test_a_file_that_is_no_jsonl_is_refused(base):
@@ -431,6 +599,35 @@ def test_a_file_system_that_was_away_is_not_read_again(base):
     (base / "away").rename(base / "logs")
 
     assert take(base, "logs/*.jsonl").counters["read"] == 2
+
+
+DAY = 86_400.0
+
+
+@pytest.mark.parametrize(("days", "read"), [(29, 3), (31, 5)])
+def test_a_folder_that_was_away_for_a_month_is_still_known(base, days, read):
+    (base / "other").mkdir()
+    (base / "other" / "b.jsonl").write_text(lines("three"))
+    began = time.time()
+    take(base, ["logs", "other"], now=began)
+    (base / "logs").rename(base / "away")
+    take(base, ["logs", "other"], now=began + DAY)
+    take(base, ["logs", "other"], now=began + DAY + days * DAY)
+    (base / "away").rename(base / "logs")
+
+    assert take(base, ["logs", "other"], now=began + 40 * DAY).counters["read"] == read
+
+
+@pytest.mark.parametrize("end", ['{"request": {"mess', "no JSON"])
+def test_a_last_line_that_never_ends_is_counted_once_after_a_day(base, end):
+    path = base / "logs" / "a.jsonl"
+    path.write_text(lines("one") + end)
+    written, notes = path.stat().st_mtime, []
+    counters = [take(base, now=written + hours * 3600, note=notes.append).counters["unreadable"] for hours in (0, 23, 25, 50)]
+    append(path, "two")
+
+    assert (counters, notes) == ([0, 0, 1, 1], ["logs/a.jsonl: 1 line is no JSON object, passed over"])
+    assert texts(take(base).pending) == ["one", "two"]
 
 
 def test_a_file_that_may_not_be_read_is_noted_and_the_others_are_read(base):

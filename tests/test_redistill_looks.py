@@ -64,9 +64,10 @@ def log(desk: Rehearsal, name: str, texts: list[str], answer: str | None = None)
     jsonl(folder / name, rows)
 
 
-def prepared(folder, student, *, teacher=None, **redistill) -> Rehearsal:
+def prepared(folder, student, *, teacher=None, prompts=None, generate=None, **redistill) -> Rehearsal:
     """A project whose rows are 300 usual requests, with a student in use."""
-    desk = Rehearsal(folder, student, redistill={"logs": "logs", **redistill}, **({"teacher": teacher} if teacher else {}))
+    tables = {"teacher": teacher or {}, "prompts": prompts or {}, "generate": generate or {}, "redistill": {"logs": "logs", **redistill}}
+    desk = Rehearsal(folder, student, **tables)
     jsonl(folder / "rows.jsonl", [{"text": text} for text in known(300, 1)])
     (folder / "logs").mkdir()
     desk.call()
@@ -99,6 +100,37 @@ def test_personal_data_of_the_logs_is_nowhere_on_disk(tmp_path, student):
     assert any(b"write to <EMAIL> about the lamp" in path.read_bytes() for path in files)
 
 
+@pytest.mark.parametrize(
+    ("template", "rows", "read"),
+    [
+        ("Please answer: {{ text }}", {}, 320),
+        ("{{ text }} ({{ place }})", {"place": "home"}, 300),
+    ],
+)
+def test_an_edited_template_takes_logged_rows_along_where_it_can(tmp_path, student, template, rows, read):
+    desk = prepared(tmp_path, student, when={"new_prompts": 20})
+    log(desk, "a.jsonl", numbered(20, 2))
+    assert desk.call().event == "promoted"
+    (tmp_path / "prompt.md").write_text(template)
+    jsonl(tmp_path / "rows.jsonl", [{"text": text} | rows for text in known(300, 1)])
+
+    outcome = desk.call()
+
+    assert (outcome.event, desk.manifest("generate")["counts"]["read"]) == ("promoted", read)
+    assert any("20 of 20 logged rows" in line for line in desk.notes.lines) == (read == 300)
+    assert desk.call().event == "not_due"
+
+
+def test_requests_that_fit_no_template_are_told_of(tmp_path, student):
+    desk = prepared(tmp_path, student, prompts={"template": "prompt.md"}, when={"new_prompts": 20})
+    (tmp_path / "prompt.md").write_text("Please answer: {{ text }}")
+    log(desk, "a.jsonl", numbered(30, 2))
+
+    desk.call()
+
+    assert any("requests that are no prompts of this recipe were passed over: 30 not_of_template" in line for line in desk.notes.lines)
+
+
 def test_the_newest_logged_prompts_stay_where_there_are_more_than_a_run_may_have(tmp_path, student):
     desk = prepared(tmp_path, student, when={"new_prompts": 10}, total=25)
     for day in range(4):
@@ -107,6 +139,40 @@ def test_the_newest_logged_prompts_stay_where_there_are_more_than_a_run_may_have
 
     assert desk.manifest("generate")["counts"]["read"] == 320
     assert len(list((desk.runs / ".redistill" / "logged").glob("*.jsonl"))) == 2
+
+
+def test_slices_that_the_logs_lack_are_no_drift(tmp_path, student):
+    desk = Rehearsal(tmp_path, student, prompts={"slices": ["channel"]}, redistill={"logs": "logs", "when": {"drift": {}}})
+    jsonl(tmp_path / "rows.jsonl", [{"text": text, "channel": ("mail", "web")[n % 2]} for n, text in enumerate(known(300, 1))])
+    (tmp_path / "logs").mkdir()
+    desk.call()
+    log(desk, "a.jsonl", known(200, 2))
+
+    assert desk.call().event == "not_due"
+    assert desk.state()["look"]["drift"]["n_window"] > 100
+
+
+def test_a_prompt_of_both_source_and_logs_counts_once(tmp_path, student):
+    desk = prepared(tmp_path, student, when={"new_prompts": 20})
+    log(desk, "a.jsonl", numbered(10, 2))
+    jsonl(tmp_path / "rows.jsonl", [{"text": text} for text in [*known(300, 1), *numbered(10, 2)]])
+    assert desk.call().text == "nothing is due: new prompts 10 of 20"
+    log(desk, "b.jsonl", numbered(12, 2))
+
+    assert desk.call().text == "nothing is due: new prompts 12 of 20"
+
+
+def test_a_look_asks_for_no_answer_that_a_run_holds(tmp_path, student):
+    with serve() as server:
+        teacher = {"kind": "api", "model": "m", "answers": None, "base_url": server.url}
+        alike = {"sampling": {"max_tokens": 4}}
+        desk = prepared(tmp_path, student, teacher=teacher, generate=alike, when={"agreement": {"min": 0.0001, "sample": 100}})
+        log(desk, "a.jsonl", known(300, 1)[:150])
+        before = server.requests
+        desk.call()
+
+    assert desk.state()["look"]["agreement"]["n"] == 100
+    assert server.requests == before
 
 
 def test_a_new_kind_of_request_makes_a_run_due_and_is_named(tmp_path, student):

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as some
 
 import synthdistill
-from synthdistill.redistill.redaction import redact, redacted
+from synthdistill.redistill.redaction import LEFT, redact, redacted
 
 TRIAGE = Path(synthdistill.__file__).parent / "templates" / "triage"
 
@@ -24,7 +24,10 @@ PERSONAL = {
     "amex 3782 822463 10005.": "amex <CARD>.",
     "IBAN DE89 3704 0044 0532 0130 00 please": "IBAN <IBAN> please",
     "gb29nwbk60161331926819 and GB29 NWBK 6016 1331 9268 19 please": "<IBAN> and <IBAN> please",
+    "card 4111.1111.1111.1111, 3782.822463.10005.": "card <CARD>, <CARD>.",
     "ssn 078-05-1120": "ssn <SSN>",
+    "my SSN is 123 45 6789": "my SSN is <SSN>",
+    "social security number: 123456789": "social security number: <SSN>",
     "from 8.8.8.8. and 2001:db8::1": "from <IP>. and <IP>",
     "+49 171 1234567 48213": "<PHONE> 48213",
     "0049 171 1234567": "<PHONE>",
@@ -40,6 +43,13 @@ PERSONAL = {
     "AKIAIOSFODNN7EXAMPLE": "<KEY>",
     "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abc": "<KEY>",
     "https://bob:hunter2@host.example.com/x": "https://<KEY>@host.example.com/x",
+    "https://bob:hunter2@host.example.com/@ann and": "https://<KEY>@host.example.com/@ann and",
+    "redis://:hunter2@host:6379/0": "redis://<KEY>@host:6379/0",
+    "mysql://bob:p@ss@host/db": "mysql://<KEY>@host/db",
+    "postgres://bob:p@ss/w@host/db": "postgres://<KEY>@host/db",
+    "https://hooks.slack.com/services/T00000000/B00000000/abcDEFghiJKL": "https://hooks.slack.com/services/<KEY>",
+    'see ```json\n{"phone": 4155552671}\n```': 'see ```json\n{"phone": "<PHONE>"}\n```',
+    "data: mail ann@example.com": "data: mail <EMAIL>",
     "Authorization: Bearer abcdefgh12345678": "Authorization: Bearer <KEY>",
     'password = "hunter2222"': 'password = "<KEY>"',
     "-----BEGIN RSA PRIVATE KEY-----\nabc\n-----END RSA PRIVATE KEY-----\n": "<KEY>\n",
@@ -68,6 +78,9 @@ HARMLESS = [
     "version 1.2.3.4, 127.0.0.1, 999.1.1.1, 12:30:45, std::vector",
     "the password is wrong, my token: none",
     "Is this a sk-8 skateboard?",
+    "the secret santa list 2024",
+    "part 123 45 6789, 0.4111.1111.1111.1111, 14111.1111.1111.1111, 4111.1111.1111.1112",
+    "https://host.example.com:8080/@ann/package and https://hooks.slack.com/services",
     "\u212ab12 3456 7890 1234 5678, Ab12 \u017f456 7890 1234 5678",  # letters that are a K and an s to some patterns
     "\ud83d \u0664\u0661\u0661\u0661 \u0661\u0661\u0661\u0661 \u0661\u0661\u0661\u0661 \u0661\u0661\u0661\u0661",
 ]
@@ -90,7 +103,7 @@ def test_a_redacted_text_comes_through_again_as_it_is(text):
     assert redact(once) == (once, Counter())
 
 
-def test_every_text_of_a_row_is_redacted_but_roles_models_and_ids():
+def test_every_text_is_redacted_but_roles_models_and_ids_where_they_are_left():
     row = {
         "request": {
             "model": "ann@example.com",
@@ -107,7 +120,7 @@ def test_every_text_of_a_row_is_redacted_but_roles_models_and_ids():
     }
     found = Counter()
 
-    assert redacted(row, found) == {
+    assert redacted(row, found, LEFT) == {
         "request": {
             "model": "ann@example.com",
             "messages": [
@@ -122,6 +135,56 @@ def test_every_text_of_a_row_is_redacted_but_roles_models_and_ids():
         "image": "data:image/png;base64,4111111111111111",
     }
     assert found == Counter(EMAIL=3, PHONE=1, CARD=1)
+
+
+def test_where_nothing_is_left_every_key_holds_a_persons_words():
+    row = {"model": "ann@example.com", "id": "ann@example.com", "type": "a", "ann@example.com": 1, "bob@example.com": 2}
+
+    assert redacted(row, Counter()) == {"model": "<EMAIL>", "id": "<EMAIL>", "type": "a", "<EMAIL>": 1, "<EMAIL> 4": 2}
+
+
+def test_a_calls_arguments_are_a_persons_words_whatever_their_keys():
+    call = {"id": "call@example.com", "function": {"arguments": {"id": "ann@example.com"}}}
+
+    assert redacted(call, Counter(), LEFT) == {"id": "call@example.com", "function": {"arguments": {"id": "<EMAIL>"}}}
+
+
+JSON = {
+    '{"phone": 4155552671}': '{"phone": "<PHONE>"}',
+    '{"phone":4155552671,"order":4155552672}': '{"phone":"<PHONE>","order":4155552672}',
+    '{"customer": {"phoneNumbers": [4155552671, 4155552672]}}': '{"customer": {"phoneNumbers": ["<PHONE>", "<PHONE>"]}}',
+    '[\n  {\n    "card": 4111111111111111,\n    "é": null\n  }\n]': '[\n  {\n    "card": "<CARD>",\n    "é": null\n  }\n]',
+    '{"to":"ann@example.com","name":"\\u00e9"}': '{"to":"<EMAIL>","name":"\\u00e9"}',
+    '{"password": "hunter2222", "api_key": "abcd1234"}': '{"password": "<KEY>", "api_key": "<KEY>"}',
+    '{"ssn": 123456789}': '{"ssn": "<SSN>"}',
+    '{"inner": "{\\"to\\": \\"ann@example.com\\"}"}': '{"inner": "{\\"to\\": \\"<EMAIL>\\"}"}',
+    '{"ann@example.com": 1}': '{"<EMAIL>": 1}',
+}
+
+
+@pytest.mark.parametrize("text", JSON)
+def test_json_in_a_text_stays_json_as_it_was_written(text):
+    once = redacted(text, Counter())
+
+    assert (once, redacted(once, Counter())) == (JSON[text], JSON[text])
+    json.loads(once)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"price": 1.10,  "order": 4155552671}', "[1, 2", "[ann](x)", "{{ text }}", "[" * 5000, '{"text": 4155552671}']
+)
+def test_json_of_nobody_and_what_only_begins_like_json_stays_letter_by_letter(text):
+    assert redacted(text, Counter()) == text
+
+
+@pytest.mark.parametrize("text", ["data:image/png;base64,4111111111111111", "data:text/plain;charset=utf-8;base64,QUJD"])
+def test_a_picture_in_a_text_stays(text):
+    assert redacted(text, Counter()) == text
+
+
+@pytest.mark.parametrize("text", ["data:,ann@example.com", "data:text/plain;base64,QUJD ann@example.com", "data:ann@example.com"])
+def test_what_only_begins_like_a_picture_is_redacted(text):
+    assert "ann@example.com" not in redacted(text, Counter())
 
 
 def rows(path):

@@ -12,7 +12,7 @@ import pytest
 from crontabs import crontab, lines, written  # noqa: F401  the fixture
 from project import project, synthdistill
 
-from synthdistill.errors import RecipeError
+from synthdistill.errors import BudgetError, GateError, LockedError, RecipeError
 from synthdistill.ops import environment
 from synthdistill.ops.schedule import calendar, fields
 
@@ -300,6 +300,13 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path, units):
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert [path.suffix for path in paths] == [".service", ".timer"]
+
+
+def test_a_gate_that_held_a_budget_that_is_spent_and_a_call_at_work_are_no_failures_of_the_unit(tmp_path, units):
+    scheduled(project(tmp_path), "--as", "systemd", "--install", env=units | stand_in(tmp_path / "bin", "exit 0"))
+    [unit] = (tmp_path / "config/systemd/user").glob("*.service")
+
+    assert f"\nSuccessExitStatus={GateError.code} {BudgetError.code} {LockedError.code}\n" in unit.read_text()
 
 
 def test_a_timer_is_enabled_once_and_removed_with_its_service(tmp_path, units):

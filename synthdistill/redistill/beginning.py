@@ -10,18 +10,22 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+
 from synthdistill import budget
 from synthdistill import prompts as prompts_room
 from synthdistill.errors import RecipeError, storage
 from synthdistill.ops.registry import is_whole
-from synthdistill.records import digest
+from synthdistill.records import digest, encode
 from synthdistill.redistill.decision import stands
 from synthdistill.redistill.desk import BY, Desk
 from synthdistill.redistill.freeze import freeze
 from synthdistill.redistill.notices import tell
+from synthdistill.redistill.refit import refit
 from synthdistill.redistill.state import Work
 from synthdistill.runs import Run
 from synthdistill.samplers import batch_state
+from synthdistill.shards import seal
 from synthdistill.stages.run import STAGES, Job
 from synthdistill.stages.train import Start
 
@@ -132,8 +136,26 @@ def _copied(desk: Desk, work: Work, run: Run) -> prompts_room.Config:
         desk.intake.save()
     work.segments = _newest(logged, work.segments, desk.config.total)
     earlier = desk.last.folder / "source" if desk.last else None
-    segments = [logged / name for name in work.segments]
+    segments = [path for name in work.segments if (path := _fitted(desk, logged / name)).stat().st_size]
     return freeze(desk.recipe.prompts, desk.base, run.folder / "source", earlier=earlier, segments=segments)
+
+
+def _fitted(desk: Desk, segment: Path) -> Path:
+    """Logged rows as the recipe of now can ask them: the file itself where they are, else a file beside it."""
+    stored = [msgspec.json.decode(line) for line in segment.read_bytes().splitlines()]
+    table = desk.recipe.prompts
+    columns = tuple(filter(None, (table.reference, table.group, *table.slices)))
+    rows, unfit = refit(stored, desk.contents, desk.student_template, id_column=table.id or "id", columns=columns)
+    if rows == stored:
+        return segment
+    if unfit:
+        told = f"{unfit} of {len(stored)} logged rows in {segment.name} are no prompts of the recipe of now, and are left out"
+        desk.job.progress.note(f"redistill: {told}")
+    fitted = segment.parent / "fitted" / segment.name
+    with storage(fitted):
+        fitted.parent.mkdir(exist_ok=True)
+    seal(fitted, b"".join(encode(row) for row in rows), rows=len(rows))
+    return fitted
 
 
 def _newest(folder: Path, segments: list[str], total: int) -> list[str]:

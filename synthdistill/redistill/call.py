@@ -112,13 +112,13 @@ def _told(desk: Desk, found: list[Rule]) -> str:
     due = [rule.why for rule in found if rule.due]
     if due:
         return f"due: {'; '.join(due)}"
-    stand = [f"{rule.name} {rule.found} of {rule.wanted}" for rule in found if rule.name in ("new prompts", "days")]
-    if not desk.config.when.sets_rules():
-        stand.append("[redistill] when has no rule but a changed recipe")
+    stand = ", ".join(f"{rule.name} {rule.found} of {rule.wanted}" for rule in found if rule.name in ("new prompts", "days"))
+    parts = ["nothing is due" + (f": {stand}" if stand else "")]
+    parts += [] if desk.config.when.sets_rules() else ["[redistill] when has no rule but a changed recipe"]
     last = next(iter(desk.registry.history()[-1:]), None)
     if last and last.event == "hook_failed":
-        stand.append(f"run {last.run} waits since its hook failed: synthdistill promote {desk.office.recipe} --run {last.run}")
-    return "; ".join(["nothing is due" + (f": {stand[0]}" if stand else ""), *stand[1:]])
+        parts.append(f"run {last.run} waits since its hook failed: synthdistill promote {desk.office.recipe} --run {last.run}")
+    return "; ".join(parts)
 
 
 def _lacking(desk: Desk) -> str:

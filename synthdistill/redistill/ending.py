@@ -27,7 +27,7 @@ def ended(desk: Desk, work: Work, run: Run) -> None:
     if state.look is not None:
         state.look.drifted = state.look.disagreed = False
     desk.save()
-    for left in (desk.folder / "logged").glob("*.jsonl"):
+    for left in (desk.folder / "logged").rglob("*.jsonl"):
         if left.name not in state.segments:
             left.unlink()
     _prune(desk)
