@@ -59,13 +59,15 @@ def test_a_line_has_absolute_paths_and_calls_nightly(tmp_path):
     line = scheduled("recipe.toml", cwd=tmp_path)
 
     log = tmp_path / "runs" / "toy" / "redistill.log"
-    assert f"0 3 * * * {sys.executable} -P -m synthdistill redistill {recipe} --quiet >> {log} 2>&1 # synthdistill {recipe}\n" == line
+    assert (
+        f"0 3 * * * mkdir -p {log.parent}; {sys.executable} -P -m synthdistill redistill {recipe} --quiet >> {log} 2>&1 # synthdistill {recipe}\n"
+        == line
+    )
 
 
 def test_a_line_runs_without_an_environment_whatever_the_folder_that_it_starts_in_holds(tmp_path):
     recipe = project(tmp_path / "50% of 'it'")
     (tmp_path / "json.py").write_text("raise SystemExit('a module of the folder was imported')")
-    (recipe.parent / "runs" / "toy").mkdir(parents=True)
     command = scheduled(recipe).split(maxsplit=5)[5].replace("\\%", "%").replace(" --quiet", " --dry-run", 1)
 
     done = subprocess.run(["/bin/sh", "-c", command], env={}, cwd=tmp_path, capture_output=True, text=True, check=False)

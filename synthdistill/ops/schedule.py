@@ -180,7 +180,8 @@ def _cron(call: Call, times: str) -> str:
     """A line of a crontab, below one that tells of variables. Cron takes a bare % for the end of the command (crontab(5))."""
     mark = _mark(call.recipe)
     comment = [f"# needs the variables {call.needs} {mark}"] if call.variables else []
-    command = f"{shlex.join(call.words)} >> {shlex.quote(str(call.log))} 2>&1".replace("%", "\\%")
+    made = f"mkdir -p {shlex.quote(str(call.log.parent))}"  # the first call comes before the first run
+    command = f"{made}; {shlex.join(call.words)} >> {shlex.quote(str(call.log))} 2>&1".replace("%", "\\%")
     return "\n".join([*comment, f"{times} {command} {mark}"])
 
 

@@ -9,11 +9,11 @@ if why := obstacle(desk, work):
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from synthdistill import budget
-from synthdistill import prompts as prompts_room
 from synthdistill.errors import RecipeError, storage
 from synthdistill.ops.registry import is_whole
 from synthdistill.records import digest, encode
@@ -26,7 +26,7 @@ from synthdistill.redistill.state import Work
 from synthdistill.runs import Run
 from synthdistill.samplers import batch_state
 from synthdistill.shards import seal
-from synthdistill.stages.run import STAGES, Job
+from synthdistill.stages.run import STAGES, Job, refuse_unfit
 from synthdistill.stages.train import Start
 
 
@@ -67,24 +67,24 @@ def begun(desk: Desk, work: Work) -> tuple[Run, Job]:
         RecipeError: the rows cannot be read; they are copied anew at the next call.
         StorageError: the disk is full or the folder cannot be written.
     """
-    run = desk.run_named(work.run)
-    if work.rows is None:
-        table = _copied(desk, work, run)
-        prompts_room.load(table, desk.base)  # a mistake in the rows is found while they can still be mended
-        work.rows = {"source": table.source, "held_out": table.held_out, "frozen": table.frozen}
-        desk.save()
-    desk.take_terms(run)
-    desk.job.progress.note(f"redistill: making {work.run}: {work.why}")
-    recipe = desk.recipe
+    run, recipe, fresh = desk.run_named(work.run), desk.recipe, work.rows is None
+    rows = work.rows or _copied(desk, work, run)
     start = Start(run=work.start, replay=work.replay) if work.start else None
     own = recipe.model_copy(
         update={
-            "prompts": recipe.prompts.model_copy(update=work.rows),
+            "prompts": recipe.prompts.model_copy(update=rows),
             "train": recipe.train.model_copy(update={"start": start}),
         }
     )
     champion = desk.run_named(work.champion) if work.champion else None
-    return run, replace(desk.job, recipe=own, place=run, current=champion)
+    job = replace(desk.job, recipe=own, place=run, current=champion, proved=fresh)
+    desk.take_terms(run)
+    desk.job.progress.note(f"redistill: making {work.run}: {work.why}")
+    if fresh:
+        refuse_unfit(job)  # a mistake in the rows is found while they can still be mended
+        work.rows = rows
+        desk.save()
+    return run, job
 
 
 def obstacle(desk: Desk, work: Work) -> str:
@@ -125,8 +125,8 @@ def abandoned(desk: Desk, work: Work, why: str) -> Work:
     return decided(desk, work.why)
 
 
-def _copied(desk: Desk, work: Work, run: Run) -> prompts_room.Config:
-    """Copy the rows; of logged ones, first make a file of those that wait."""
+def _copied(desk: Desk, work: Work, run: Run) -> dict[str, Any]:
+    """Copy the rows; of logged ones, first make a file of those that wait. What the table of prompts says of them then."""
     logged = desk.folder / "logged"
     with storage(run.folder):
         logged.mkdir(parents=True, exist_ok=True)
@@ -137,7 +137,8 @@ def _copied(desk: Desk, work: Work, run: Run) -> prompts_room.Config:
     work.segments = _newest(logged, work.segments, desk.config.total)
     earlier = desk.last.folder / "source" if desk.last else None
     segments = [path for name in work.segments if (path := _fitted(desk, logged / name)).stat().st_size]
-    return freeze(desk.recipe.prompts, desk.base, run.folder / "source", earlier=earlier, segments=segments)
+    table = freeze(desk.recipe.prompts, desk.base, run.folder / "source", earlier=earlier, segments=segments)
+    return {"source": table.source, "held_out": table.held_out, "frozen": table.frozen}
 
 
 def _fitted(desk: Desk, segment: Path) -> Path:

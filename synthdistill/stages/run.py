@@ -37,6 +37,8 @@ class Job:
     """Generate seals what is there."""
     probe: int = 0
     """Generate's plan asks so many prompts first."""
+    proved: bool = False
+    """`refuse_unfit` has looked at it."""
     accept_terms: bool = False
     """Note that who started this accepts the teacher's terms."""
     current: Run | None = None
@@ -167,8 +169,8 @@ def run(job: Job, *, told: Callable[[str, Manifest], None] = lambda stage, manif
     for name, here in jobs.items():
         _refuse_changes(here, name)  # before the teacher is paid, and before the recipe that made the run is written over
     _refuse_terms(job, list(STAGES))
-    if load(job.place.stage("generate")) is None:
-        _refuse_unfit(job)
+    if load(job.place.stage("generate")) is None and not job.proved:
+        refuse_unfit(job)
     found = {}
     with job.place.lock():
         _keep_recipe(job)
@@ -191,7 +193,7 @@ def plan(job: Job, stages: list[str]) -> dict[str, Any]:
 def _planned(job: Job, stages: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if stages == list(STAGES) and load(job.place.stage("generate")) is None:
-        _refuse_unfit(job)
+        refuse_unfit(job)
     for name in stages:
         here = job if name == stages[0] else replace(job, limit=None)
         changes = _changes(here, name)
@@ -229,8 +231,12 @@ def _terms_planned(job: Job, stage: str) -> dict[str, Any]:
     return {"terms": terms.used(job.recipe.teacher, job.place).model_dump(mode="json") | {"refused": refused}}
 
 
-def _refuse_unfit(job: Job) -> None:
-    """Find out before the teacher is paid what a later stage would stop at."""
+def refuse_unfit(job: Job) -> None:
+    """Find out before the teacher is paid what a later stage would stop at.
+
+    Raises:
+        RecipeError, MissingError: the rows or the student's chat template are at fault; as their docstrings say.
+    """
     if job.recipe.prompts.held_out == 0:
         raise RecipeError("[prompts] held_out = 0 leaves eval nothing to judge the student on", "Raise it, or do the stages one by one")
     train_stage.refuse_unfit(
