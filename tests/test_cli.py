@@ -10,7 +10,11 @@ import pytest
 from counting import CountingServer
 from project import command, environment, jsonl, project, synthdistill, texts
 
-COMMANDS = ["init", "generate", "filter", "train", "eval", "run", "demo", "report", "show", "try", "doctor"]
+COMMANDS = [
+    *("init", "generate", "filter", "train", "eval", "run", "demo"),
+    *("redistill", "schedule", "promote", "rollback", "runs"),
+    *("report", "show", "try", "doctor"),
+]
 
 
 def run_folder(recipe: Path, run: str = "main") -> Path:
