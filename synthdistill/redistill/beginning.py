@@ -52,6 +52,7 @@ def decided(desk: Desk, why: str) -> Work:
         champion=champion and champion.name,
         start=start and start.name,
         replay=desk.config.replay if start else 0,
+        rate=desk.config.rate if start else 1.0,
         segments=segments,
         new_prompts=desk.facts().new_prompts,
         signature=state.source.signature,
@@ -69,7 +70,7 @@ def begun(desk: Desk, work: Work) -> tuple[Run, Job]:
     """
     run, recipe, fresh = desk.run_named(work.run), desk.recipe, work.rows is None
     rows = work.rows or _copied(desk, work, run)
-    start = Start(run=work.start, replay=work.replay) if work.start else None
+    start = Start(run=work.start, replay=work.replay, rate=work.rate) if work.start else None
     own = recipe.model_copy(
         update={
             "prompts": recipe.prompts.model_copy(update=rows),

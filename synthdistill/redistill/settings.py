@@ -84,6 +84,8 @@ class Config(Settings):
     start: Literal["student", "current"] = how("student")
     replay: int = how(2_000, ge=1)
     """Old rows that are trained on again beside the new ones, with `start = "current"`."""
+    rate: float = how(0.1, gt=0, le=1)
+    """The part of `[train] learning_rate` that is its peak then."""
     keep: int = how(4, ge=1)
     """Finished runs of redistill that stay on disk, beside the one in use and the one before it."""
     hook: Annotated[str, Field(min_length=1)] | None = how(None)

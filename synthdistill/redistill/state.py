@@ -31,6 +31,8 @@ class Work(BaseModel):
     """The run whose student it goes on from; None where it starts from the recipe's."""
     replay: int = 0
     """Old rows that it is trained on again, where it goes on."""
+    rate: float = 1.0
+    """The part of the learning rate that is its peak then."""
     rows: dict[str, Any] | None = None
     """`source`, `held_out` and `frozen` of its table of prompts, once its rows are copied; None before."""
     signature: str = ""

@@ -61,6 +61,8 @@ class Start(Settings):
     """Its name: a folder beside this run's."""
     replay: int = Field(2_000, ge=0)
     """Rows that it has seen and that are trained on again, so that it does not forget; of more, a uniform sample."""
+    rate: float = Field(0.1, gt=0, le=1)
+    """The part of `learning_rate` that is its peak here: the full one would undo what the student has settled on."""
 
 
 class Config(Hyperparameters):
@@ -184,7 +186,8 @@ def run(config: Config, *, prompts: prompts_room.Config, place: Run, progress: P
     assert material is not None  # the run is locked: what had no manifest a moment ago has none now
 
     _tell(material, config, progress)
-    trained = fit(material.source, material.train, material.validation, config, folder=opening.folder, progress=progress)
+    pace = config.model_copy(update={"learning_rate": config.peak * config.start.rate}) if config.start else config
+    trained = fit(material.source, material.train, material.validation, pace, folder=opening.folder, progress=progress)
 
     outputs = _outputs(opening.folder)
     outputs += shards.write(opening.folder, "dropped", material.dropped, shards=opening.shards, key="completion_id")
