@@ -59,10 +59,8 @@ def test_a_line_has_absolute_paths_and_calls_nightly(tmp_path):
     line = scheduled("recipe.toml", cwd=tmp_path)
 
     log = tmp_path / "runs" / "toy" / "redistill.log"
-    assert (
-        f"0 3 * * * mkdir -p {log.parent}; {sys.executable} -P -m synthdistill redistill {recipe} --quiet >> {log} 2>&1 # synthdistill {recipe}\n"
-        == line
-    )
+    command = f"{sys.executable} -P -m synthdistill redistill {recipe} --quiet >> {log} 2>&1"
+    assert f"0 3 * * * mkdir -p {log.parent}; {command} # synthdistill {recipe}\n" == line
 
 
 def test_a_line_runs_without_an_environment_whatever_the_folder_that_it_starts_in_holds(tmp_path):
