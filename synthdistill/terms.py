@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 import synthdistill
-from synthdistill.errors import RecipeError, StorageError
+from synthdistill.errors import RecipeError, StorageError, storage
 from synthdistill.manifest import Accepted, TermsUsed
 from synthdistill.runs import Run
 from synthdistill.samplers import identify, model_folder
@@ -91,6 +91,23 @@ def accept(model: Model, place: Run) -> None:
     )
     entries = [entry.model_dump() for entry in [*_read(place), accepted]]
     seal(place.folder / "terms.json", (json.dumps(entries, indent=2, ensure_ascii=False) + "\n").encode(), rows=len(entries))
+
+
+def take_over(place: Run) -> None:
+    """Let what was accepted for other runs of the recipe hold for one that has no record of its own.
+
+    Raises:
+        StorageError: a file cannot be read or written.
+    """
+    if (place.folder / "terms.json").is_file():
+        return
+    found = [entry for folder in place.siblings() for entry in _read(Run(folder, place.base, place.recipe))]
+    entries = [entry.model_dump() for entry in sorted(found, key=lambda entry: entry.at)]
+    if entries:
+        with storage(place.folder):
+            place.folder.mkdir(parents=True, exist_ok=True)
+        unique = [entry for number, entry in enumerate(entries) if entry not in entries[:number]]
+        seal(place.folder / "terms.json", (json.dumps(unique, indent=2, ensure_ascii=False) + "\n").encode(), rows=len(unique))
 
 
 def used(model: Model, place: Run) -> TermsUsed:

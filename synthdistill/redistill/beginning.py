@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from synthdistill import budget
+from synthdistill import budget, terms
 from synthdistill.errors import RecipeError, storage
 from synthdistill.ops.registry import is_whole
 from synthdistill.records import digest, encode
@@ -79,7 +79,7 @@ def begun(desk: Desk, work: Work) -> tuple[Run, Job]:
     )
     champion = desk.run_named(work.champion) if work.champion else None
     job = replace(desk.job, recipe=own, place=run, current=champion, proved=fresh)
-    desk.take_terms(run)
+    terms.take_over(run)
     desk.job.progress.note(f"redistill: making {work.run}: {work.why}")
     if fresh:
         refuse_unfit(job)  # a mistake in the rows is found while they can still be mended

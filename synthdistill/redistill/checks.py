@@ -62,7 +62,7 @@ def look(desk: Desk) -> None:
 def _agreement(desk: Desk, rule: AgreementRule, number: int, looks: float) -> dict[str, Any]:
     recipe = desk.recipe
     assert desk.in_use is not None
-    desk.take_terms(desk.office)
+    terms.take_over(desk.office)
     terms.refuse_unaccepted(recipe.teacher, desk.office)
     rows = sorted(desk.intake.window, key=lambda row: digest(number, row["text"]))[: rule.sample]
     asked = [_prompt(desk.contents, row) for row in rows]

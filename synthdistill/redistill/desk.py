@@ -16,7 +16,7 @@ from typing import Any
 from synthdistill import hub
 from synthdistill import prompts as prompts_room
 from synthdistill.content import Contents
-from synthdistill.errors import RecipeError, storage
+from synthdistill.errors import RecipeError
 from synthdistill.manifest import Manifest, changed_keys, load, sealed, settings_of
 from synthdistill.ops.notify import Notifier
 from synthdistill.ops.registry import Registry
@@ -125,17 +125,6 @@ class Desk:
         """Keep the state."""
         if self.keeps:
             self.state.save(self.folder)
-
-    def take_terms(self, run: Run) -> None:
-        """Who accepted the teacher's terms for an earlier run did so for this one."""
-        if (run.folder / "terms.json").exists():
-            return
-        for other in run.siblings():
-            if (other / "terms.json").exists():
-                with storage(run.folder):
-                    run.folder.mkdir(parents=True, exist_ok=True)
-                    (run.folder / "terms.json").write_bytes((other / "terms.json").read_bytes())
-                return
 
     def take_in(self) -> None:
         """Find what is new in the recipe, in the files that it names, and in the logs."""
