@@ -16,7 +16,13 @@ from typing import Any, Literal
 
 import synthdistill
 
-PACKAGES = {"torch": "train", "transformers": "train", "trl": "train", "datasets": "train", "peft": "train", "vllm": "vllm"}
+PACKAGES = {
+    **dict.fromkeys(("torch", "transformers", "trl", "datasets", "peft"), "train"),
+    "vllm": "vllm",
+    **dict.fromkeys(("scikit-learn", "phonenumbers", "python-crontab", "prometheus-client"), "redistill"),
+    "apprise": "notify",
+}
+"""Package -> the extra that brings it."""
 MISFITS = (
     ("transformers", "5.18", "vllm", "0.31", "vllm 0.31 wants transformers below 5.18"),
     ("vllm", "0.32", "trl", "1.16", "trl 1.16 was tested with vllm up to 0.31"),
