@@ -156,9 +156,8 @@ def _year(folder: Path, url: str, requests: list[dict[str, str]], weeks: int) ->
     yield _figure("redistill_year_history", len(history), weeks, len(history) == weeks, "lines of the history, one a decision")
     how = f"bytes at the end over those in week {settled + 1}, {disk[-1] / 1e6:.0f} MB; {KEPT} runs and all answers paid for are kept"
     yield _figure("redistill_year_disk", disk[-1] / disk[settled], 1.2, disk[-1] / disk[settled] <= 1.2, how)
-    how = (
-        f"{slowest}, the step that grew most of {len(grown)}: median of the last {many} weeks over weeks {settled + 1} to {settled + many}"
-    )
+    told = ", ".join(f"{name} {factor:.2f} of {statistics.median(each[name] for each in early):.2f} s" for name, factor in grown.items())
+    how = f"{slowest}, the step that grew most: median of the last {many} weeks over weeks {settled + 1} to {settled + many} ({told})"
     yield _figure("redistill_year_slower", grown[slowest], 1.3, weeks < 20 or grown[slowest] <= 1.3, how)
 
 

@@ -44,9 +44,18 @@ def test_without_a_student_in_use_the_report_has_a_null_and_the_gate_no_check_of
 
 
 def test_one_cluster_of_rows_is_not_enough_to_pass_unless_there_is_nothing_to_lose():
-    checks = {count: judged(reported(1, count, count=1), retention=0.0, slice_minimum=None)["checks"] for count in (0, 1)}
+    checks = {count: judged(reported(1, count, count=1), retention=0.5, slice_minimum=None)["checks"] for count in (0, 1)}
 
     assert [[check["passed"] for check in found[1:]] for found in checks.values()] == [[True, True], [False, False]]
+
+
+@pytest.mark.parametrize(("worse", "passed"), [(0.0, False), (0.01, False), (0.9, True)])
+def test_a_sure_loss_is_let_through_where_it_is_no_more_than_the_margin(worse, passed):
+    found = judged(reported(5, current=15), retention=0.0, slice_minimum=None, worse=worse)
+
+    assert [(check["threshold"], check["passed"]) for check in found["checks"] if check["name"] == "not worse than current"] == [
+        (-worse, passed)
+    ]
 
 
 def test_the_gate_holds_bounds_not_points_against_its_thresholds():

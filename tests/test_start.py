@@ -271,7 +271,7 @@ def test_where_that_template_is_gone_it_is_said(tmp_path):
     told = Told()
     run(dataclasses.replace(job(path, "B", used.place), progress=told))
 
-    assert "eval: the templates of run A are not there any more, so that its student is asked with those of now" in told.lines
+    assert "eval: the templates of run A are gone or fit these rows no more, so that its student is asked with those of now" in told.lines
 
 
 def test_every_file_that_prompts_are_made_with_is_kept_under_its_name(tmp_path):
