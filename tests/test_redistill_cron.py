@@ -16,8 +16,8 @@ from triage_teacher import append, messages, triage, triage_teacher
 
 from synthdistill.ops.registry import Registry
 
-FIRST, MORE, WRONG, REPLAY = 700, 100, 300, 500
-"""Rows at first; new ones; those to which the teacher answers wrongly, a third of the training rows; and old ones, trained on again."""
+FIRST, MORE, WRONG = 700, 140, 560
+"""Rows at first; new ones; and those to which the teacher answers wrongly: more than a third of the training rows."""
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_cron_keeps_the_student_up_and_never_lets_it_get_worse(tmp_path, daemon)
             teacher.url,
             rows=FIRST,
             held_out=120,
-            gate={"retention": 0.5},
+            gate={"retention": 0.6, "worse": 0.02},
             train={"epochs": 6},
             redistill={
                 "when": {"new_prompts": 100},
