@@ -67,8 +67,6 @@ def test_cron_keeps_the_student_up_and_never_lets_it_get_worse(tmp_path, daemon)
             train={"epochs": 6},
             redistill={
                 "when": {"new_prompts": 100},
-                "start": "current",
-                "replay": REPLAY,
                 "notify": {"webhook_env": "HOOK_URL", "ping_env": "PING_URL"},
             },
         )
