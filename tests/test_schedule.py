@@ -362,7 +362,7 @@ def test_a_cron_job_forbids_a_second_call_and_takes_secrets_by_name(tmp_path):
     (container,) = pod["containers"]
     assert (found["apiVersion"], found["kind"], found["metadata"]["name"]) == ("batch/v1", "CronJob", "synthdistill-toy")
     assert (found["spec"]["schedule"], found["spec"]["concurrencyPolicy"]) == ("0 0 * * *", "Forbid")
-    assert container["command"] == ["python", "-P", "-m", "synthdistill", "redistill", "/work/recipe.toml", "--quiet"]
+    assert container["command"] == ["python", "-P", "-m", "synthdistill", "redistill", "/recipe/recipe.toml", "--quiet"]
     assert [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": "synthdistill-toy", "key": name}}} for name in ("TEACHER_KEY", "HOOK", "PING")
     ] == container["env"]

@@ -208,7 +208,7 @@ def _unit(recipe: Path) -> str:
 
 
 def _kubernetes(call: Call, times: str) -> str:
-    inside = f"/work/{call.recipe.name}"
+    inside = f"/recipe/{call.recipe.name}"
     outside = None if call.runs.is_relative_to(call.recipe.parent) else call.runs
     values = {"folder": call.recipe.parent, "inside": inside, "outside": outside}
     return _rendered("kubernetes.yaml", name=_job(call.name), at=_numbered(times), variables=call.variables, **values)
