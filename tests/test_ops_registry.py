@@ -97,7 +97,12 @@ def test_rollback_goes_back_step_by_step(runs):
         runs.promote(run(runs, name), by="ada", why="", hook=NO_HOOK, force=True)
 
     assert [runs.rollback(by="ada", why="", hook=NO_HOOK).current for _ in range(2)] == ["two", "main"]
-    with pytest.raises(SynthdistillError, match="no run that is still on disk was in use before"):
+    with pytest.raises(SynthdistillError, match="no run that is still on disk was in use before main"):
+        runs.rollback(by="ada", why="", hook=NO_HOOK)
+
+
+def test_a_rollback_with_nothing_in_use_says_so(runs):
+    with pytest.raises(SynthdistillError, match="no run is in use in"):
         runs.rollback(by="ada", why="", hook=NO_HOOK)
 
 

@@ -137,7 +137,9 @@ class Registry:
         name = self.before()
         if name is None:
             hint = "Name one: synthdistill promote RECIPE --run NAME"
-            raise SynthdistillError(f"no run that is still on disk was in use before this one in {self.folder}", hint)
+            current = self.pointed()
+            what = f"no run that is still on disk was in use before {current.name}" if current else "no run is in use"
+            raise SynthdistillError(f"{what} in {self.folder}", hint)
         return self._move(Run.find(self.folder / name), "rolled_back", by, why, hook)
 
     def note(self, entry: Entry) -> Entry:
