@@ -17,8 +17,8 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from synthdistill import prompts as prompts_room
+from synthdistill import upkeep
 from synthdistill.errors import RecipeError
-from synthdistill.redistill import settings as redistill_settings
 from synthdistill.runs import Run
 from synthdistill.samplers.base import Model, Workload
 from synthdistill.settings import Settings, how
@@ -50,7 +50,7 @@ class Recipe(Settings):
     train: train_stage.Config
     eval: eval_stage.Config = eval_stage.Config()
     gate: eval_stage.Gate = how(eval_stage.Gate())
-    redistill: redistill_settings.Config = how(redistill_settings.Config())
+    redistill: upkeep.Config = how(upkeep.Config())
     run: Place = how(Place())
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ LEVELS = (
     (
         *("errors", "settings", "progress", "text", "records", "budget", "sampling", "operations", "runs", "shards", "spool", "manifest"),
         *(
+            "upkeep",
             "thinking",
             "hub",
             "sources",
@@ -30,7 +31,7 @@ LEVELS = (
     ("samplers", "quality", "training", "evaluation"),
     ("synthesis", "terms", "stages/form"),
     ("cards", "stages/__init__", "stages/asked", "stages/timing", "stages/logged", "stages/seen", "stages/kept"),
-    ("stages/answers", "stages/forecast", "stages/spend", "stages/synthesis", "redistill/settings"),
+    ("stages/answers", "stages/forecast", "stages/spend", "stages/synthesis"),
     ("stages/wanted",),
     ("stages/generate", "stages/filter", "stages/train", "stages/eval"),
     ("recipe",),

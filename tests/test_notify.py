@@ -12,7 +12,7 @@ from background import in_background
 from synthdistill.errors import MissingError, RecipeError
 from synthdistill.ops import notify
 from synthdistill.ops.notify import Decision, Notifier
-from synthdistill.redistill.settings import Notify
+from synthdistill.upkeep import Notify
 
 SECRET = "T0KEN-b81c"
 KEPT = Decision(

@@ -465,7 +465,7 @@ def test_a_kill_while_current_is_moved_runs_the_hook_again_and_notes_it_once(tmp
     desk = Rehearsal(tmp_path, student, redistill={"hook": "echo x >> hooks; test -e once || { touch once; kill -9 $PPID; }"})
     process = subprocess.run(command("redistill", desk.recipe), env=environment(), capture_output=True, check=False)
     assert process.returncode == -9
-    assert desk.state()["work"]["moving"]
+    assert (desk.state()["work"]["run"], desk.registry.history()) == (desk.current, [])
 
     outcome = desk.call()
 

@@ -10,7 +10,7 @@ from redistilling import Rehearsal
 from servers import serve
 from tiny import tiny_model
 
-from synthdistill.redistill.looks import at_most
+from synthdistill.redistill.agreement import at_most
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

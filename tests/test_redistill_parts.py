@@ -12,10 +12,10 @@ from synthdistill.redistill.due import Facts, rules
 from synthdistill.redistill.essence import essence
 from synthdistill.redistill.freeze import freeze, torn_at
 from synthdistill.redistill.prune import leftovers, prune
-from synthdistill.redistill.settings import When
 from synthdistill.redistill.signature import signature
 from synthdistill.redistill.state import Look, State, Work
 from synthdistill.sources import read_rows
+from synthdistill.upkeep import When
 
 # the state
 

@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 
 from synthdistill.errors import MissingError, RecipeError, require
 from synthdistill.records import encode
-from synthdistill.redistill.settings import Notify
 from synthdistill.samplers.pace import retry_after
+from synthdistill.upkeep import Notify
 
 Event = Literal["promoted", "kept", "hook_failed", "failed", "out_of_budget", "abandoned"]
 Signal = Literal["start", "success", "fail"]

@@ -54,7 +54,6 @@ def decided(desk: Desk, why: str) -> Work:
         replay=desk.config.replay if start else 0,
         rate=desk.config.rate if start else 1.0,
         segments=segments,
-        new_prompts=desk.facts().new_prompts,
         signature=state.source.signature,
     )
     desk.save()

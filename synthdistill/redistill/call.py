@@ -21,19 +21,19 @@ from datetime import UTC, datetime
 from synthdistill.errors import LockedError, MissingError, RecipeError, SynthdistillError
 from synthdistill.ops.notify import Notifier
 from synthdistill.redistill.beginning import abandoned, begun, decided, obstacle
-from synthdistill.redistill.checks import look, may_look
 from synthdistill.redistill.decision import Outcome, judge
 from synthdistill.redistill.desk import Desk, Told
 from synthdistill.redistill.due import Rule, rules
 from synthdistill.redistill.ending import ended, failed, well
+from synthdistill.redistill.look import look, may_look
 from synthdistill.redistill.notices import ping
 from synthdistill.redistill.prune import leftovers
-from synthdistill.redistill.settings import Notify
 from synthdistill.redistill.state import Work
 from synthdistill.runs import Run
 from synthdistill.samplers.base import ApiModel, BatchModel
 from synthdistill.stages.run import Job
 from synthdistill.stages.run import run as run_stages
+from synthdistill.upkeep import Notify
 
 FLOOR = datetime(2020, 1, 1, tzinfo=UTC)
 """A clock that says less was not set: nothing is decided by it, nor noted."""

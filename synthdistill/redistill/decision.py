@@ -51,8 +51,6 @@ def judge(desk: Desk, work: Work, run: Run, made: Mapping[str, Manifest]) -> Out
             why = f"somebody moved `current` while it was made; it was held against {work.champion or 'no student'}"
             return _kept(desk, work, run, name, why, figures, results, 0)
         hook = Hook(desk.config.hook, desk.config.hook_timeout_s, desk.base)
-        work.moving = True
-        desk.save()
         try:
             desk.registry.promote(run, by=BY, why=work.why, hook=hook, back=work.champion)
         except GateError as error:

@@ -6,8 +6,8 @@ for rule in rules(config.when, facts): rule.name, rule.found, rule.wanted, rule.
 from dataclasses import dataclass, field
 from typing import Any
 
-from synthdistill.redistill.settings import When
 from synthdistill.redistill.state import Look
+from synthdistill.upkeep import When
 
 NEVER = "-"
 

@@ -40,10 +40,10 @@ def freeze(config: Config, base: Path, into: Path, *, earlier: Path | None, segm
             _copy(file, into, _inside(file, base), earlier)
     for segment in segments:
         _copy(segment, into, f"{LOGGED}/{segment.name}", earlier)
-    return thawed(config, base, into, [segment.name for segment in segments])
+    return _thawed(config, base, into, [segment.name for segment in segments])
 
 
-def thawed(config: Config, base: Path, folder: Path, segments: list[str]) -> Config:
+def _thawed(config: Config, base: Path, folder: Path, segments: list[str]) -> Config:
     """The table that reads the copies in a folder."""
     sources = [config.source] if isinstance(config.source, str) else [*config.source]
     moved = [_moved(name, base) for name in sources] + [f"{LOGGED}/{name}" for name in segments]

@@ -40,9 +40,6 @@ class Work(BaseModel):
     failed: bool = False
     """It ended with a mistake of the rows or the recipe: where these change, another run begins."""
     segments: list[str] = Field(default_factory=list)
-    moving: bool = False
-    """`current` is being moved to it."""
-    new_prompts: int = 0
 
 
 class Look(BaseModel):

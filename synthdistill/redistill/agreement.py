@@ -1,23 +1,19 @@
-"""Looks at recent prompts: are they still like those that the student was trained on, and does it still say what the teacher says?
+"""Does the student in use still say what the teacher says to what is asked now?
 
-found = drift(run_in_use, intake.window, answers, looks=30)
-agreed = Agreement(rule, ...).look(prompts)           # {"agree": 88, "n": 100, "p": 0.003, ...}
+agreed = agreement(rule, prompts, seen, teacher=..., student=..., ...)     # {"agree": 88, "n": 100, "p": 0.003, ...}
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from synthdistill import shards
 from synthdistill.budget import Purse
-from synthdistill.evaluation import drift as drifting
 from synthdistill.evaluation import metrics
-from synthdistill.evaluation.drift import Drift, Sample
 from synthdistill.progress import Progress
 from synthdistill.records import Completion, Prompt
-from synthdistill.redistill.settings import AgreementRule
 from synthdistill.runs import Run
 from synthdistill.samplers import identify, open_sampler
 from synthdistill.samplers.base import ApiModel, BatchModel, Model, Sampling, Workload
@@ -25,34 +21,7 @@ from synthdistill.samplers.metered import Metered
 from synthdistill.stages.answers import earlier
 from synthdistill.stages.asked import Asked
 from synthdistill.stages.form import Form
-
-MONTH_H = 720.0
-LEAST = 100
-"""Requests that a look needs: with fewer, it waits for more."""
-
-
-def drift(in_use: Run, window: Sequence[Mapping[str, Any]], answers: list[str], looks: float) -> Drift:
-    """The recent requests beside the prompts that a run was trained on. `window` are the intake's rows, `answers` what the student said
-    to some of them, `looks` how many there are in a month."""
-    fields: dict[str, list[str | None]] = {}
-    for name in window[0]["fields"] if window else ():
-        fields[name] = [row["fields"].get(name) for row in window]
-    return drifting.look(_trained(in_use), Sample([row["text"] for row in window], fields, answers), looks=looks)
-
-
-def _trained(run: Run) -> Sample:
-    """The prompts that a run was trained and validated on, their slices, and what the teacher answered."""
-    folder = run.stage("generate")
-    prompts = [prompt for split in ("train", "validation") for prompt in shards.read(folder, f"prompts-{split}", Prompt)]
-    columns = list(prompts[0].metadata) if prompts else []
-    first = (row for row in shards.read(folder, "completions-train", Completion) if row.index == 0)
-    answers = [row.text for row in first if row.finish in ("stop", "tool_calls")]
-    fields = {name: [_text(prompt.metadata.get(name)) for prompt in prompts] for name in columns}
-    return Sample([prompt.text for prompt in prompts], fields, answers)
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+from synthdistill.upkeep import AgreementRule
 
 
 def agreement(

@@ -1,25 +1,32 @@
-"""Whether a look at recent requests may be taken, and what is kept of it.
+"""A look at recent requests: whether one may be taken, what is looked for, and what is kept of it.
 
 if may_look(desk):
     look(desk)
 desk.state.look.drifted, desk.state.look.disagreed
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from synthdistill import terms
+from synthdistill import shards, terms
 from synthdistill.content import Contents
 from synthdistill.errors import storage
-from synthdistill.records import Prompt, digest
+from synthdistill.evaluation import drift
+from synthdistill.evaluation.drift import Drift, Sample
+from synthdistill.records import Completion, Prompt, digest
+from synthdistill.redistill.agreement import agreement
 from synthdistill.redistill.desk import Desk
-from synthdistill.redistill.looks import LEAST, MONTH_H, agreement, drift
-from synthdistill.redistill.settings import AgreementRule
 from synthdistill.redistill.state import Look
+from synthdistill.runs import Run
 from synthdistill.samplers.base import Model, TransformersModel, VllmModel
 from synthdistill.sources import Row
+from synthdistill.upkeep import AgreementRule
+
+MONTH_H = 720.0
+LEAST = 100
+"""Requests that a look needs: with fewer, it waits for more."""
 
 
 def may_look(desk: Desk) -> bool:
@@ -47,7 +54,7 @@ def look(desk: Desk) -> None:
         found.disagreed = agreed["share"] is not None and agreed["share"] < when.agreement.min and agreed["p"] <= when.agreement.p
         desk.state.looks_usd += agreed["usd"]
     if when.drift and desk.in_use is not None:
-        drifted = drift(desk.in_use, window, answers, looks)
+        drifted = _drift(desk.in_use, window, answers, looks)
         found.drift = msgspec.to_builtins(drifted)
         found.drifted = drifted.alarm(when.drift.p, when.drift.share)
     desk.state.look = found
@@ -57,6 +64,26 @@ def look(desk: Desk) -> None:
     with storage(desk.folder):
         for left in (desk.folder / "look").glob("*"):
             left.unlink()
+
+
+def _drift(in_use: Run, window: Sequence[Mapping[str, Any]], answers: list[str], looks: float) -> Drift:
+    """The recent requests beside the prompts that a run was trained on. `window` are the intake's rows, `answers` what the student said
+    to some of them, `looks` how many there are in a month."""
+    fields: dict[str, list[str | None]] = {}
+    for name in window[0]["fields"] if window else ():
+        fields[name] = [row["fields"].get(name) for row in window]
+    return drift.look(_trained(in_use), Sample([row["text"] for row in window], fields, answers), looks=looks)
+
+
+def _trained(run: Run) -> Sample:
+    """The prompts that a run was trained and validated on, their slices, and what the teacher answered."""
+    folder = run.stage("generate")
+    prompts = [prompt for split in ("train", "validation") for prompt in shards.read(folder, f"prompts-{split}", Prompt)]
+    columns = list(prompts[0].metadata) if prompts else []
+    first = (row for row in shards.read(folder, "completions-train", Completion) if row.index == 0)
+    answers = [row.text for row in first if row.finish in ("stop", "tool_calls")]
+    fields = {name: [prompt.metadata.get(name) for prompt in prompts] for name in columns}
+    return Sample([prompt.text for prompt in prompts], fields, answers)
 
 
 def _agreement(desk: Desk, rule: AgreementRule, number: int, looks: float) -> dict[str, Any]:
