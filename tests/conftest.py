@@ -3,8 +3,14 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from production_logs import lines
+from tiny import tiny_model
+
+from synthdistill.content import Contents
+from synthdistill.prompt_template import Template
 
 KEYS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "OPENAI_API_KEY", "TEACHER_KEY")
 
@@ -35,6 +41,28 @@ def data() -> Path:
     if not Path(folder).is_dir():
         pytest.fail(f"SYNTHDISTILL_DATA points nowhere: {folder}")
     return Path(folder)
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of noise, where a test file has no student of its own."""
+    return tiny_model(tmp_path_factory.mktemp("model") / "model")
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A project's folder with a log of two requests, where a test file has no base of its own."""
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "a.jsonl").write_text(lines("one", "two"))
+    return tmp_path
+
+
+@pytest.fixture
+def templates(base: Path) -> dict[str, Any]:
+    """What `take` reads those logs with: the teacher's template and the student's."""
+    for name, words in (("teacher", "Classify this.\n\n{{ text }}\n"), ("student", "{{ text }} ->")):
+        (base / f"{name}.md").write_text(words)
+    return {"contents": Contents(Template(base / "teacher.md")), "student": Template(base / "student.md")}
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -83,3 +83,17 @@ class Rehearsal:
 
     def state(self) -> dict[str, Any]:
         return json.loads((self.runs / ".redistill" / "state.json").read_bytes())
+
+
+class Killed(BaseException):
+    """Ends a call where a signal would."""
+
+
+def killed_after(stage: str) -> Any:
+    """What ends a call once a stage has."""
+
+    def told(name: str, manifest: Any) -> None:
+        if name == stage:
+            raise Killed
+
+    return told

@@ -8,7 +8,6 @@ import pytest
 from project import jsonl
 from redistilling import Rehearsal
 from servers import serve
-from tiny import tiny_model
 
 from synthdistill.redistill.agreement import at_most
 
@@ -19,11 +18,6 @@ THINGS = ["lamp", "heater", "radio", "camera", "blind", "fan", "door", "oven", "
 WHEN = ["now", "tonight", "at noon", "in the morning", "when I leave", "after dinner", "before bed", "on Sunday", "for an hour"]
 DISHES = ["soup", "risotto", "pancakes", "salad", "stew", "curry", "dumplings", "gratin", "omelette", "casserole"]
 LEFT = ["rice", "potatoes", "lentils", "beans", "pasta", "cabbage", "carrots", "bread", "chickpeas", "spinach"]
-
-
-@pytest.fixture(scope="module")
-def student(tmp_path_factory):
-    return tiny_model(tmp_path_factory.mktemp("model") / "model")
 
 
 def known(count: int, seed: int) -> list[str]:
