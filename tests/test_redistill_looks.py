@@ -239,6 +239,24 @@ def test_a_student_that_agrees_too_little_makes_a_run_due_and_the_answers_are_us
     assert max((server.asked - before).values()) <= 2, "once for the look, once with the sampling of [generate]"
 
 
+def test_requests_that_an_edited_template_cannot_ask_are_left_out_of_a_look(tmp_path, student):
+    with serve() as server:
+        teacher = {"kind": "api", "model": "m", "answers": None, "base_url": server.url}
+        desk = prepared(tmp_path, student, teacher=teacher, when={"agreement": {"min": 0.0001, "sample": 100}, "changed": False})
+        log(desk, "a.jsonl", known(60, 2))
+        assert desk.call().event == "not_due"
+        (tmp_path / "prompt.md").write_text("{{ text }} ({{ place }})")
+        jsonl(tmp_path / "rows.jsonl", [{"text": text, "place": "home"} for text in known(300, 1)])
+        fits = [{"request": {"messages": [{"role": "user", "content": f"{text} (home)"}]}} for text in known(150, 3)]
+        jsonl(tmp_path / "logs" / "b.jsonl", fits)
+
+        assert desk.call().event == "not_due"
+
+    look = desk.state()["look"]["agreement"]
+    assert 0 < look["n"] == look["asked"] < 100
+    assert any("recent requests are no prompts of the recipe of now" in line for line in desk.notes.lines)
+
+
 def test_a_look_keeps_to_its_budget(tmp_path, student):
     with serve() as server:
         teacher = {"kind": "api", "model": "m", "answers": None, "base_url": server.url}

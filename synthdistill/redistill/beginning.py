@@ -21,7 +21,6 @@ from synthdistill.redistill.decision import stands
 from synthdistill.redistill.desk import BY, Desk
 from synthdistill.redistill.freeze import freeze
 from synthdistill.redistill.notices import tell
-from synthdistill.redistill.refit import refit
 from synthdistill.redistill.state import Work
 from synthdistill.runs import Run
 from synthdistill.samplers import batch_state
@@ -144,9 +143,7 @@ def _copied(desk: Desk, work: Work, run: Run) -> dict[str, Any]:
 def _fitted(desk: Desk, segment: Path) -> Path:
     """Logged rows as the recipe of now can ask them: the file itself where they are, else a file beside it."""
     stored = [msgspec.json.decode(line) for line in segment.read_bytes().splitlines()]
-    table = desk.recipe.prompts
-    columns = tuple(filter(None, (table.reference, table.group, *table.slices)))
-    rows, unfit = refit(stored, desk.contents, desk.student_template, id_column=table.id or "id", columns=columns)
+    rows, unfit = desk.refit(stored)
     if rows == stored:
         return segment
     if unfit:

@@ -6,7 +6,7 @@ rules(desk.config.when, desk.facts())
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -26,6 +26,7 @@ from synthdistill.redistill.due import Facts
 from synthdistill.redistill.freeze import torn_at
 from synthdistill.redistill.intake import Intake
 from synthdistill.redistill.known import Known
+from synthdistill.redistill.refit import refit
 from synthdistill.redistill.signature import signature
 from synthdistill.redistill.state import FOLDER, Source, State
 from synthdistill.runs import Run
@@ -117,6 +118,20 @@ class Desk:
         """The logged prompts that wait."""
         return Intake.open(self.folder)
 
+    def refit(self, rows: Iterable[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
+        """Logged rows as the recipe of now can ask them, and how many cannot be asked."""
+        return refit(rows, self.contents, self.student_template, id_column=self._id_column, columns=self._columns)
+
+    @property
+    def _id_column(self) -> str:
+        return self.recipe.prompts.id or "id"
+
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        """What a row of the recipe has beside the columns of its template."""
+        table = self.recipe.prompts
+        return tuple(filter(None, (table.reference, table.group, *table.slices)))
+
     def run_named(self, name: str) -> Run:
         """A run of this recipe that `redistill` makes or made."""
         return Run(self.runs / name, self.base, self.job.place.recipe, again=f"synthdistill redistill {self.job.place.recipe}")
@@ -145,8 +160,8 @@ class Desk:
             redact=config.redact,
             sample=config.sample,
             window=config.window,
-            id_column=columns.id or "id",
-            columns=tuple(filter(None, (columns.reference, columns.group, *columns.slices))),
+            id_column=self._id_column,
+            columns=self._columns,
             slices=tuple(columns.slices),
             group=columns.group,
             note=self.job.progress.note,

@@ -91,7 +91,10 @@ def _agreement(desk: Desk, rule: AgreementRule, number: int, looks: float) -> di
     assert desk.in_use is not None
     terms.take_over(desk.office)
     terms.refuse_unaccepted(recipe.teacher, desk.office)
-    rows = sorted(desk.intake.window, key=lambda row: digest(number, row["text"]))[: rule.sample]
+    drawn = sorted(desk.intake.window, key=lambda row: digest(number, row["text"]))[: rule.sample]
+    rows, unfit = desk.refit(row["row"] for row in drawn)
+    if unfit:
+        desk.job.progress.note(f"redistill: {unfit} of {len(drawn)} recent requests are no prompts of the recipe of now, and are not asked")
     asked = [_prompt(desk.contents, row) for row in rows]
     student = Contents(desk.student_template) if desk.student_template else desk.contents
     folder = str(desk.in_use.stage("train") / "student")
@@ -116,5 +119,5 @@ def _agreement(desk: Desk, rule: AgreementRule, number: int, looks: float) -> di
 
 
 def _prompt(contents: Contents, row: Mapping[str, Any]) -> Prompt:
-    content = contents.of(Row(row["row"], "a logged request"))
+    content = contents.of(Row(dict(row), "a logged request"))
     return Prompt(digest(content.messages, content.tools), [], content.messages, content.text, "train", content.tools)
