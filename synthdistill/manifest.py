@@ -203,6 +203,16 @@ def settings_of(folder: Path) -> dict[str, Any] | None:
     return found
 
 
+def count_shards(folder: Path) -> int:
+    """How many shards a stage that was begun in a folder has its rows in.
+
+    Raises:
+        StorageError: what is on disk cannot be read.
+    """
+    begun = _begun(folder)
+    return int(begun["shards"]) if begun else 1
+
+
 def sealed(run: Run, stage: str) -> Manifest:
     """The manifest of a finished stage, for the stages that read it.
 

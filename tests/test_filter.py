@@ -32,18 +32,18 @@ def answers(asked, *texts, finish="stop", **options):
     ]
 
 
-def generated(folder, prompts, completions, *, order=None):
-    """A run whose generate stage is sealed with these rows; `order` shuffles its lines and files."""
+def generated(folder, prompts, completions, *, order=None, count=3):
+    """A run whose generate stage is sealed with these rows in `count` shards; `order` shuffles their lines."""
     place = Run(folder / "run", folder, "recipe.toml")
-    opening = open_stage(place.stage("generate"), "generate", {}, inputs={}, run=place)
+    opening = open_stage(place.stage("generate"), "generate", {}, inputs={}, run=place, shards=count)
     outputs = []
     for split in ("train", "validation", "held_out"):
-        outputs += shards.write(opening.folder, f"prompts-{split}", [row for row in prompts if row.split == split], shards=1)
-    lines = [encode(row) if isinstance(row, Completion) else row for row in completions]
+        outputs += shards.write(opening.folder, f"prompts-{split}", [row for row in prompts if row.split == split], shards=count)
+    lines = [(shards.shard_of(row.prompt_id, count), encode(row)) if isinstance(row, Completion) else (0, row) for row in completions]
     if order is not None:
         random.Random(order).shuffle(lines)
-    for shard in range(3):
-        (opening.folder / f"completions-train-{shard:05d}.jsonl").write_bytes(b"".join(lines[shard::3]))
+    for shard in range(count):
+        (opening.folder / f"completions-train-{shard:05d}.jsonl").write_bytes(b"".join(line for number, line in lines if number == shard))
     opening.seal(outputs=outputs, counts=Counts())
     return place
 
@@ -77,7 +77,7 @@ class Notes(Silent):
         ({"verify": ["jsn"]}, "did you mean 'json'"),
         ({"agree": {"min_share": 0}}, "greater than 0"),
         ({"decontaminate": {"ngram": 0}}, "greater than or equal to 1"),
-        ({"near_duplicates": {}}, "Extra inputs"),
+        ({"near_duplicates": {"threshold": 0.1}}, "greater than or equal to 0.2"),
     ],
 )
 def test_a_bad_key_or_name_is_refused_when_the_recipe_is_read(values, said):
@@ -100,7 +100,7 @@ def test_an_example_is_the_prompt_and_the_answer(tmp_path):
         "finished": 1.0,
         "not_empty": 1.0,
         "no_refusal": 1.0,
-        "no_repetition": 1.0,
+        "no_repetition": 0.0,
         "decontaminate": 1.0,
     }
 
@@ -170,7 +170,7 @@ def test_several_rows_of_a_prompt_are_different_answers_before_they_are_copies(t
 
 @pytest.mark.parametrize("split", ["validation", "held_out"])
 def test_a_row_that_overlaps_with_what_must_stay_unseen_is_dropped(tmp_path, split):
-    long, short, clean = prompt(f"{LONG} and more"), prompt("Where is it?"), prompt("something else")
+    long, short, clean = prompt(f"a b c d e {LONG} and more"), prompt("Where is it?"), prompt("something else")
     unseen = [prompt(f"well {LONG}", split), prompt("where is it", split)]
     rows = [row for asked in (long, short, clean) for row in answers(asked, "a")]
     _, examples, dropped = filtered(generated(tmp_path, [long, short, clean, *unseen], rows))
@@ -202,6 +202,7 @@ def test_the_selection_is_the_last_step(tmp_path):
         "best_of_prompt",
         "decontaminate",
         "duplicate",
+        "near_duplicate",
         "select",
     ]
 
@@ -314,7 +315,7 @@ def test_a_plan_counts_names_the_steps_and_writes_nothing(tmp_path):
     plan = stage.plan(stage.Config(verify=["json"]), place=place)
 
     assert (plan["rows"], plan["compared_with"]) == (3, 1)
-    assert plan["steps"] == ["quarantine", "rules", "verify", "best_of_prompt", "decontaminate", "duplicate"]
+    assert plan["steps"] == ["quarantine", "rules", "verify", "best_of_prompt", "decontaminate", "duplicate", "near_duplicate"]
     assert not place.stage("filter").exists()
 
 
@@ -358,8 +359,8 @@ def test_read_is_written_and_dropped_and_no_order_of_the_input_changes_a_byte(ro
     written = []
     for shuffled in (None, order):
         with tempfile.TemporaryDirectory() as folder:
-            place = generated(Path(folder), [*prompts, prompt(held, "held_out")], completions, order=shuffled)
-            manifest, examples, dropped = filtered(place, config, count_shards=2)
+            place = generated(Path(folder), [*prompts, prompt(held, "held_out")], completions, order=shuffled, count=2)
+            manifest, examples, dropped = filtered(place, config)
             paths = sorted(place.stage("filter").glob("*-*.jsonl"))
             written.append([(path.name, path.read_bytes()) for path in paths])
         assert sorted([*examples, *dropped]) == sorted(row.id for row in completions)

@@ -7,9 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthdistill.quality.decontaminate import HeldOut, spoken
+from synthdistill.quality import kernel
+from synthdistill.quality.decontaminate import Decontaminate, Overlap, Unseen
+from synthdistill.quality.decontaminate import HeldOut as Held
+from synthdistill.quality.kernel import spoken
 
 ASKED = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
+
+
+def HeldOut(texts, ngram=13, threshold=1.0):
+    """With a threshold of 1 only the same bag of words is near."""
+    config = Decontaminate(ngram=ngram, threshold=threshold)
+    return Held([Unseen(f"p{number}", text) for number, text in enumerate(texts)], config)
 
 
 def kind(held, text):
@@ -36,8 +45,30 @@ def test_case_punctuation_and_unicode_form_do_not_hide_a_run():
     assert overlap.shared == " ".join(ASKED.split()[:13])
 
 
-def test_the_same_words_in_another_order_are_no_overlap():
-    assert kind(HeldOut([ASKED], 13), " ".join(reversed(ASKED.split()))) is None
+def test_the_same_words_in_another_order_are_near_and_no_run():
+    assert kind(HeldOut([ASKED], 13), " ".join(reversed(ASKED.split()))) == "near"
+
+
+@pytest.mark.parametrize("place", range(10))
+def test_a_word_changed_in_ten_does_not_hide_a_prompt(place):
+    words = ASKED.split()[:10]
+    overlap = HeldOut(["one two", ASKED, " ".join(words)], threshold=0.8).overlap(" ".join([*words[:place], "other", *words[place + 1 :]]))
+
+    assert overlap == Overlap("near", "0.82 of the words", "p2")
+
+
+def test_below_five_words_only_the_same_words_count():
+    held = HeldOut(["where is my card"], threshold=0.5)
+
+    assert kind(held, "where is my") is None
+    assert kind(held, "where is my card now") is None
+    assert kind(held, "Where is my card?") == "equal"
+
+
+def test_it_says_whose_prompt_was_hit():
+    held = HeldOut([f"one {ASKED}", "where is my card"], 13)
+
+    assert [overlap and overlap.name for overlap in held.overlaps(kernel.read([ASKED, "Where is my card", "no"]))] == ["p0", "p1", None]
 
 
 def test_a_run_may_not_be_pieced_together_from_two_prompts():
@@ -71,7 +102,7 @@ def test_the_known_leaks_of_public_data_are_found(data, name, rows):
     """The test rows that are also in train, and no other."""
     held = HeldOut(texts(data / name / "train.jsonl"), 1000)
 
-    assert sum(held.overlap(text) is not None for text in texts(data / name / "test.jsonl")) == rows
+    assert sum(kind(held, text) == "equal" for text in texts(data / name / "test.jsonl")) == rows
 
 
 WORDS = st.lists(st.sampled_from("abc"), max_size=14)
@@ -82,7 +113,8 @@ def test_every_run_is_found_and_nothing_else(prompts, row, ngram):
     def runs(said):
         return {tuple(said[start : start + ngram]) for start in range(len(said) - ngram + 1)}
 
-    overlaps = row in prompts or any(runs(row) & runs(said) for said in prompts)
+    bag = len(row) >= 5 and sorted(row) in map(sorted, prompts)
+    overlaps = bag or row in prompts or any(runs(row) & runs(said) for said in prompts)
 
     assert (HeldOut(map(" ".join, prompts), ngram).overlap(" ".join(row)) is not None) == overlaps
 
@@ -109,9 +141,9 @@ def test_long_runs_in_real_questions_are_those_that_brute_force_finds(data):
 
 def test_nothing_depends_on_the_salt_of_python_hashes():
     code = (
-        "from synthdistill.quality.decontaminate import HeldOut;"
-        "held = HeldOut([' '.join(map(str, range(n, n + 30))) for n in range(0, 3000, 30)], 13);"
-        "print(sorted(held._runs)[:50])"
+        "from synthdistill.quality.decontaminate import Decontaminate, HeldOut, Unseen;"
+        "held = HeldOut([Unseen(str(n), ' '.join(map(str, range(n, n + 30)))) for n in range(0, 3000, 30)], Decontaminate());"
+        "print(held._runs[0].tobytes()[:2000], [held.overlap(' '.join(map(str, range(n, n + 20)))) for n in range(50)])"
     )
     runs = {
         subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, check=True).stdout

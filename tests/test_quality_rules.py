@@ -1,191 +1,144 @@
-import json
+"""The rules as a recipe names them, and what all of them have in common."""
+
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 
-from synthdistill.quality.rules import LANGUAGES, damage, rule
-from synthdistill.records import Completion, Usage
+from synthdistill.quality.rules import RULES, rule
+from synthdistill.records import Completion, Prompt, Usage
+
+SPECS = [*(name for name in RULES if name not in ("length", "words", "language")), "length:1-2000", "words:1-300", "language:en"]
+DEFAULTS = ("finished", "not_empty", "no_refusal", "no_repetition")
 
 
 def answer(text="yes", finish="stop", tool_calls=None):
     return Completion("c", "p", [], 0, text, finish, "m", Usage(), 0.0, tool_calls=tool_calls)
 
 
-def value(name, text="yes", **options):
-    return rule(name)(answer(text, **options)).value
+def prompt(text="Where is my parcel?"):
+    return Prompt("p", ["1"], [{"role": "user", "content": text}], text, "train")
 
 
-def rows(path, key):
-    with path.open(encoding="utf-8") as lines:
-        return [json.loads(line)[key] for line in lines]
+def kept(spec, *asked, **given):
+    check = rule(spec)
+    return check.keeps(check.measure(answer(*asked, **given), prompt()))
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("spec", "said"),
     [
         ("no_refusl", "did you mean 'no_refusal'"),
         ("zzz", "known: finished"),
         ("finished:yes", "takes no argument"),
-        ("length", "MIN-MAX"),
-        ("length:9-1", "MIN-MAX"),
+        ("no_think_tags:1", "takes no argument"),
+        ("length", "MIN-MAX in characters"),
+        ("length:9-1", "MIN-MAX in characters"),
+        ("words:many", "MIN-MAX in words"),
         ("language:english", "ISO 639"),
         ("language:", "ISO 639"),
+        ("language:en,shure=1", "'language:en,sure=0.5'"),
+        ("no_repetition:4", "no_repetition:most=5"),
+        ("no_repetition:window=9", "no_repetition:most=5"),
+        ("no_repeated_ngrams:n=1", "n=8"),
+        ("no_repeated_ngrams:n=8.5", "n=8"),
+        ("no_echo:most=lots", "no_echo:most=0.5"),
     ],
 )
-def test_a_bad_name_or_argument_says_what_would_be_right(name, said):
+def test_a_bad_name_or_argument_says_what_would_be_right(spec, said):
     with pytest.raises(ValueError, match=said):
-        rule(name)
+        rule(spec)
 
 
-@pytest.mark.parametrize(("finish", "kept"), [("stop", 1.0), ("tool_calls", 1.0), ("length", 0.0), ("refusal", 0.0), ("error", 0.0)])
-def test_finished_keeps_what_ended_by_itself(finish, kept):
-    assert value("finished", finish=finish) == kept
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_check_and_its_scores_go_by_the_name_in_the_recipe(spec):
+    check = rule(spec)
 
-
-def test_a_dropped_row_has_a_reason_and_a_kept_one_none():
-    assert rule("finished")(answer(finish="length")).reason == "finish is length"
-    assert rule("finished")(answer()).reason == ""
-
-
-@pytest.mark.parametrize("text", ["", " \n\t", "\u200b\ufeff", "\u00a0\u3000"])
-def test_what_nobody_can_see_is_empty(text):
-    assert value("not_empty", text) == 0.0
-
-
-def test_a_sign_is_an_answer_and_so_is_a_tool_call():
-    assert value("not_empty", "-") == 1.0
-    assert value("not_empty", "", tool_calls=[{"function": {"name": "f", "arguments": "{}"}}]) == 1.0
+    assert check.name == check.measure(answer(), prompt()).name == spec.partition(":")[0]
+    assert check.key.startswith(check.name)
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("one", "other"),
     [
-        "I'm sorry, but I can't help with that.",
-        "I\u2019m sorry, but I can\u2019t assist with that request.",
-        "I cannot assist with this.",
-        "I am unable to help you with that",
-        "Unfortunately, I cannot comply with your request.",
-        "Sorry, I can't provide that kind of information.",
-        "I apologize, but I cannot generate this content.",
-        "As an AI language model, I do not have feelings",
-        "I'm just an AI, so I cannot know.",
-        "  I can't fulfill that request",
-        "I'm afraid I can't help with that.",
-        "I won't be able to help with that.",
-        "I'm sorry, I can't do that.",
-        "I must refuse to answer this question",
+        ("no_repetition", "no_repetition:most=2"),
+        ("no_repeated_ngrams", "no_repeated_ngrams:most=0.1,n=8"),
+        ("no_echo", "no_echo:most=0.9"),
+        ("language:en", "language:en,sure=0.9"),
+        ("length:1-2", "length:1-2000"),
+        ("words:1-2", "words:5-6"),
     ],
 )
-def test_a_refusal_is_dropped(text):
-    assert value("no_refusal", text) == 0.0
+def test_another_threshold_measures_nothing_again(one, other):
+    assert rule(one).key == rule(other).key
+    assert (rule(one).least, rule(one).most) != (rule(other).least, rule(other).most)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        '{"summary": "customer says: I cannot log in", "note": "I\'m sorry, but I can\'t help with that"}',
-        "I'm sorry, but we cannot refund an order after 30 days.",
-        "I can't find your order number; could you send it again?",
-        "I cannot help but admire the work.",
-        "I cannot log in",
-        "I'm afraid the parcel is lost; we can't do that again this year.",
-        "Sorry to hear that! Your parcel left on Monday.",
-        "As an AI course, this one is short.",
-        "He said: as an AI language model, I refuse.",
-    ],
-)
-def test_an_answer_that_only_sounds_like_a_refusal_is_kept(text):
-    assert value("no_refusal", text) == 1.0
+@pytest.mark.parametrize(("one", "other"), [("language:en", "language:de"), ("no_repeated_ngrams", "no_repeated_ngrams:n=5")])
+def test_another_measure_has_another_key(one, other):
+    assert rule(one).key != rule(other).key
 
 
-def test_the_models_own_refusal_mark_counts():
-    assert value("no_refusal", "No.", finish="refusal") == 0.0
+@pytest.mark.parametrize("spec", DEFAULTS)
+def test_a_short_plain_answer_passes_each_default_rule(spec):
+    assert kept(spec, "Your parcel left on Monday.")
 
 
-@pytest.mark.parametrize("text", ["The cat sat on the mat. " * 20, "no, " * 60, "\u6211\u559c\u6b22\u4f60\u3002" * 60, "18" * 500])
-def test_a_loop_is_dropped(text):
-    assert value("no_repetition", text) == 0.0
+ODD = [
+    "",
+    " " * 9,
+    "\0",
+    "\ud83d",
+    "\ud83d " * 30_000,
+    "a" * 1_000_000,
+    "no " * 300_000,
+    "[" * 100_000,
+    "{" * 9,
+    '{"a": "\\ud800"}',
+    '"',
+    "<",
+    "<|" * 90_000,
+]
+ODD += [
+    "\ufffd",
+    "\u200b",
+    "\u0130" * 300,
+    "[" * 700 + '"x"' + "]" * 700,
+    '{"a": ' * 400 + '"x"' + "}" * 400,
+    "</s>" * 50_000,
+    "1e999",
+    "[NaN]",
+]
 
 
-def test_a_loop_at_the_end_of_a_long_answer_is_found():
-    words = random.Random(1).choices([f"w{number}" for number in range(5000)], k=2000)
+@pytest.mark.parametrize("spec", SPECS)
+def test_no_text_is_too_odd_as_an_answer_or_a_prompt(spec):
+    check = rule(spec)
 
-    assert value("no_repetition", " ".join(words)) == 1.0
-    assert value("no_repetition", " ".join(words) + " and then again" * 100) == 0.0
-
-
-def test_a_json_answer_may_repeat_its_keys_but_not_loop_in_a_string():
-    objects = [{"name": name, "active": True, "role": "member"} for name in ("Ann", "Bob", "Eva", "Jan", "Mona", "Nils")] * 5
-
-    assert value("no_repetition", json.dumps(objects, indent=4)) == 1.0
-    assert value("no_repetition", json.dumps({"summary": "wants money back " * 40})) == 0.0
+    for text in ODD:
+        for completion, asked in ((answer(text), prompt()), (answer(text), prompt(text)), (answer(), prompt(text))):
+            score = check.measure(completion, asked)
+            assert score.value is None or score.value >= 0
 
 
-def test_length_counts_characters_and_includes_its_ends():
-    assert [value("length:2-3", text) for text in ("a", "ab", "\u00e4\u00f6\u00fc", "abcd")] == [0.0, 1.0, 1.0, 0.0]
+@pytest.mark.parametrize("spec", SPECS)
+@given(text=some.text(max_size=200), asked=some.text(max_size=200))
+def test_a_measure_is_the_same_whenever_it_is_taken(spec, text, asked):
+    first, second = (rule(spec).measure(answer(text), prompt(asked)) for _ in range(2))
+
+    assert first == second
 
 
-def test_language_keeps_its_own_drops_another_and_leaves_the_short_unjudged():
-    assert value("language:en", "Where is the parcel that I ordered two weeks ago?") == 1.0
-    assert value("language:en", "Wo bleibt das Paket, das ich vor zwei Wochen bestellt habe?") == 0.0
-    assert value("language:en", "ok") is None
-    assert value("language:en", "12345678901234567890 12345678901234567890") is None
+@pytest.mark.parametrize("content", [None, [{"type": "text", "text": "hello"}, {"type": "image_url"}, "no part", {"text": 4}], 7])
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_turn_without_text_is_no_error(spec, content):
+    asked = Prompt("p", ["1"], [{"role": "user", "content": content}, {"role": "assistant"}, {}], "", "train")
+
+    assert rule(spec).measure(answer(), asked).name
 
 
-def test_the_languages_are_those_of_the_library():
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+def test_words_of_a_seeded_order_are_no_loop_no_echo_and_no_leak():
+    words = " ".join(random.Random(1).choices([f"w{number}" for number in range(5000)], k=2000))
 
-    assert set(LanguageIdentifier.from_model_file(MODEL_FILE).labels) - {"zxx"} == LANGUAGES
-
-
-@pytest.mark.parametrize(
-    ("text", "damaged"),
-    [("fine \u00e4", ""), ("cut \ufffd", "replacement_character"), ("a\0b", "nul"), ("half \ud83d", "surrogate"), ("\U0001f600", "")],
-)
-def test_damage_is_named(text, damaged):
-    assert damage(answer(text)) == damaged
-    assert damage(answer("", tool_calls=[{"function": {"name": "f", "arguments": text}}])) == damaged
-
-
-def test_human_sentences_are_no_refusals_and_no_loops(data):
-    """Over 32,000 rows of banking, assistant and maths text written by people: nothing is dropped."""
-    texts = rows(data / "banking77/train.jsonl", "text") + rows(data / "clinc150/train.jsonl", "text")
-    texts += rows(data / "gsm8k/train.jsonl", "answer")
-    refusal, repetition = rule("no_refusal"), rule("no_repetition")
-
-    assert len(texts) > 32_000
-    assert [text for text in texts if not refusal(answer(text)).value] == []
-    assert [text for text in texts if not repetition(answer(text)).value] == []
-
-
-def test_json_annotations_are_no_loops(data):
-    repetition = rule("no_repetition")
-
-    assert all(repetition(answer(json.dumps(slots))).value for slots in rows(data / "snips/train.jsonl", "slots"))
-
-
-def test_the_loops_of_real_models_are_found(data):
-    """Of 252 tasks each, GPT-3 without tuning loops in 213; the two answers of its instructed siblings that are hit do loop."""
-    repetition = rule("no_repetition")
-    looping: dict[str, int] = {}
-    with (data / "selfinstruct/user_oriented_model_outputs.jsonl").open(encoding="utf-8") as lines:
-        for row in map(json.loads, lines):
-            looping[row["model"]] = looping.get(row["model"], 0) + (repetition(answer(row["response"])).value == 0.0)
-
-    assert looping["davinci"] == 213
-    assert [looping[f"text-davinci-00{version}"] for version in (1, 2, 3)] == [1, 0, 1]
-
-
-def test_of_real_maths_solutions_only_the_loops_are_dropped(data):
-    repetition = rule("no_repetition")
-    texts = rows(data / "gsm8k/model_solutions.jsonl", "solution")
-
-    assert sum(repetition(answer(text)).value == 0.0 for text in texts) == 6
-
-
-def test_english_customers_are_seen_as_english(data):
-    judge = rule("language:en")
-    values = [judge(answer(text)).value for text in rows(data / "banking77/train.jsonl", "text")[:1500]]
-
-    assert values.count(0.0) <= 2
-    assert values.count(1.0) > 1300
+    assert all(kept(spec, words) for spec in ("no_repetition", "no_repeated_ngrams", "no_echo", "no_think_tags"))

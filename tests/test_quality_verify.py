@@ -1,12 +1,16 @@
 import json
+from pathlib import Path
 
 import pytest
 
 from synthdistill.errors import RecipeError
-from synthdistill.quality.verify import check, schema_files, verifier
+from synthdistill.evaluation import metrics
+from synthdistill.quality.verify import check, verifier, verify_files
 from synthdistill.records import Completion, Prompt, Usage
 
 SCHEMA = {"type": "object", "required": ["intent"], "properties": {"intent": {"enum": ["refund", "other"]}, "order": {"type": "integer"}}}
+
+METRICS = {name: lambda answer, reference, name=name: metrics.measure(name, metrics.Case(answer, reference))[0] for name in metrics.METRICS}
 
 
 @pytest.fixture
@@ -17,7 +21,7 @@ def folder(tmp_path):
 
 def judge(name, text, base=None, gold=None):
     completion = Completion("c", "p", [], 0, text, "stop", "m", Usage(), 0.0)
-    return verifier(name, base)(completion, Prompt("p", [], [], "", "train", reference=gold))
+    return verifier(name, base or Path(), METRICS).measure(completion, Prompt("p", [], [], "", "train", reference=gold))
 
 
 @pytest.mark.parametrize(
@@ -28,7 +32,7 @@ def judge(name, text, base=None, gold=None):
         ("json:x", "takes no argument"),
         ("regex", "takes a pattern"),
         ("regex:(", "is no pattern"),
-        ("reference:x", "takes no argument"),
+        ("reference:x", "names no metric"),
     ],
 )
 def test_a_bad_name_or_argument_says_what_would_be_right(name, said):
@@ -105,13 +109,13 @@ def test_a_missing_schema_is_refused(folder):
     with pytest.raises(RecipeError, match="cannot be read"):
         verifier("json_schema:none.json", folder)
     with pytest.raises(RecipeError, match="cannot be read"):
-        schema_files(["json_schema:none.json"], folder)
+        verify_files(["json_schema:none.json"], folder)
 
 
 def test_the_hash_of_a_schema_changes_with_its_content(folder):
-    before = schema_files(["json", "json_schema:triage.json"], folder)
+    before = verify_files(["json", "json_schema:triage.json"], folder)
     (folder / "triage.json").write_text("{}")
-    after = schema_files(["json", "json_schema:triage.json"], folder)
+    after = verify_files(["json", "json_schema:triage.json"], folder)
 
     assert list(before) == list(after) == ["triage.json"]
     assert before != after
@@ -149,9 +153,150 @@ def test_real_slots_pass_their_schema_and_fail_a_narrower_one(data, folder):
     (folder / "wide.json").write_text(json.dumps({"type": "array", "items": item}))
     item["properties"]["slot"] = {"not": {"const": "artist"}}
     (folder / "narrow.json").write_text(json.dumps({"type": "array", "items": item}))
-    wide, narrow = verifier("json_schema:wide.json", folder), verifier("json_schema:narrow.json", folder)
+    wide, narrow = (verifier(f"json_schema:{name}.json", folder).measure for name in ("wide", "narrow"))
     rows = [Completion("c", "p", [], 0, json.dumps(row), "stop", "m", Usage(), 0.0) for row in slots]
     prompt = Prompt("p", [], [], "", "train")
 
     assert all(wide(row, prompt).value for row in rows)
     assert [narrow(row, prompt).value for row in rows] == [0.0 if any(s["slot"] == "artist" for s in row) else 1.0 for row in slots]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("choice:yes|no", " yes\n", 1.0),
+        ("choice:yes|no", "Yes", 0.0),
+        ("choice:@labels.txt", "card lost", 1.0),
+        ("choice:@labels.txt", "", 0.0),
+        ("sql", "SELECT a FROM b WHERE c = 1", 1.0),
+        ("sql:postgres", "SELECT a::int FROM b; DELETE FROM c", 1.0),
+        ("sql", "", 0.0),
+        ("sql", "I would join the two tables", 0.0),
+        ("sql", "hello", 0.0),
+        ("sql", "```sql\nSELECT 1\n```", 0.0),
+        ("regex:(a+)+b", "a" * 5000, 0.0),
+    ],
+)
+def test_forms(folder, name, text, value):
+    (folder / "labels.txt").write_text("card lost\n\ncard stolen\n")
+
+    assert judge(name, text, folder).value == value
+
+
+@pytest.mark.parametrize(
+    ("text", "gold", "value"),
+    [
+        ("It is 9 * 2 = $18 a day.\nA: $18.00", "18", 1.0),
+        ("#### 1,234", "1234", 1.0),
+        ("the answer is 0.5.", "1/2", 1.0),
+        (r"so \boxed{\frac{1}{2}}", "0.5", 1.0),
+        (r"\boxed{2\sqrt{3}}", r"$\sqrt{12}$", 1.0),
+        ("A: 17 of 18", "18", 0.0),
+        ("A: -5", "5", 0.0),
+        ("no idea", "18", 0.0),
+        ("", "18", 0.0),
+        ("18", "plenty", None),
+        ("18", None, None),
+    ],
+)
+def test_numbers(text, gold, value):
+    assert judge("numeric", text, gold=gold).value == value
+
+
+def test_a_tolerance_is_a_share_of_the_gold_number():
+    assert [judge("numeric:tolerance=0.01", text, gold="200").value for text in ("202", "203")] == [1.0, 0.0]
+
+
+def test_on_real_solutions_the_number_is_right_where_the_authors_say_so(data):
+    with (data / "gsm8k/model_solutions.jsonl").open(encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    said = [judge("numeric", row["solution"], gold=row["gold"]).value == 1.0 for row in rows]
+
+    assert len(rows) == 5276
+    assert said == [row["is_correct"] for row in rows]
+
+
+def test_the_reference_by_a_metric_keeps_from_its_bound_on():
+    check = verifier("reference:json_fields>=0.5", Path(), METRICS)
+    score = judge("reference:json_fields>=0.5", '{"a": 1, "b": 2}', gold='{"a": 1, "b": 3}')
+
+    assert score.value == 0.5
+    assert check.keeps(score)
+    assert not verifier("reference:json_fields", Path(), METRICS).keeps(score)
+
+
+CHECKS = """
+def polite(answer, prompt):
+    return "please" in answer, "manners"
+
+def tone(answer, prompt):
+    return len(answer) / 10
+
+def odd(answer, prompt):
+    return {"": None, "text": "yes", "nan": float("nan"), "raise": lambda: 1 / 0}[answer]
+
+def broken(answer, prompt):
+    raise SystemExit(prompt["metadata"]["none"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value", "reason"),
+    [
+        ("polite", "please do", 1.0, "manners"),
+        ("polite", "do", 0.0, "manners"),
+        ("tone", "four", 0.4, ""),
+        ("odd", "", None, "could not tell"),
+        ("odd", "text", 0.0, "returned 'yes'"),
+        ("odd", "nan", 0.0, "returned 'nan'"),
+        ("odd", "missing", 0.0, "KeyError"),
+        ("broken", "x", 0.0, "KeyError: 'none'"),
+    ],
+)
+def test_the_users_own_function(folder, name, text, value, reason):
+    (folder / "checks.py").write_text(CHECKS)
+    score = judge(f"python:checks.py:{name}", text, folder)
+
+    assert score.value == value
+    assert reason in score.reason
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("def f(:", "SyntaxError"),
+        ("import nothing_of_that_name", "ModuleNotFoundError"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("g = len", "It has: g"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused_before_any_row(folder, source, said):
+    (folder / "checks.py").write_text(source)
+    with pytest.raises(RecipeError) as error:
+        verifier("python:checks.py:f", folder)
+
+    assert said in f"{error.value} {error.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("sql:postgress", "did you mean 'postgres'"),
+        ("python:checks.py", "python:checks.py:is_polite"),
+        ("choice:", "given none"),
+        ("reference:json_fields>=2", "from 0 to 1"),
+        ("numeric:tol=1", "tolerance"),
+    ],
+)
+def test_a_wrong_argument_is_refused_when_the_recipe_is_read(spec, said):
+    with pytest.raises(ValueError, match=said):
+        check(spec)
+
+
+def test_another_file_is_another_measure_and_another_bound_is_not(folder):
+    (folder / "checks.py").write_text(CHECKS)
+    keys = {verifier(name, folder).key for name in ("python:checks.py:tone", "python:checks.py:tone>=0.5")}
+    (folder / "checks.py").write_text(CHECKS + "#")
+
+    assert len(keys) == 1
+    assert verifier("python:checks.py:tone", folder).key not in keys

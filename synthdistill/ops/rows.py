@@ -14,7 +14,7 @@ import msgspec
 from synthdistill import shards
 from synthdistill.errors import RecipeError
 from synthdistill.manifest import sealed
-from synthdistill.records import Completion, Dropped, Example, Prompt
+from synthdistill.records import Completion, Dropped, Example, Prompt, decode
 from synthdistill.runs import Run
 
 STAGES = ("generate", "filter", "train", "eval")
@@ -22,16 +22,16 @@ STAGES = ("generate", "filter", "train", "eval")
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A table of rows, and the records behind it."""
+    """A table of rows, and the records behind it, as plain values."""
 
     title: str
     columns: list[str]
     cells: list[list[str]]
-    records: list[Any]
+    records: list[dict[str, Any]]
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
-        return {"title": self.title, "rows": [msgspec.to_builtins(record) for record in self.records]}
+        return {"title": self.title, "rows": self.records}
 
 
 def look(place: Run, stage: str, *, dropped: bool = False, reason: str | None = None, limit: int | None = 10) -> Rows:
@@ -48,7 +48,7 @@ def look(place: Run, stage: str, *, dropped: bool = False, reason: str | None = 
     if dropped or stage == "train":  # which has no other rows of its own
         rows = (row for row in shards.read(folder, "dropped", Dropped) if reason is None or row.reason.startswith(reason))
         counts = ", ".join(f"{count} {name}" for name, count in manifest.counts.dropped.items()) or "none"
-        return _table(f"{stage}: dropped ({counts})", ["row", "reason", "scores", "kept instead"], rows, _dropped, limit)
+        return _side_by_side(f"{stage}: dropped ({counts})", list(islice(rows, limit)), place)
     match stage:
         case "generate":
             taught = chain.from_iterable(shards.read(folder, f"completions-{split}", Completion) for split in ("train", "validation"))
@@ -65,12 +65,37 @@ def look(place: Run, stage: str, *, dropped: bool = False, reason: str | None = 
 
 def _table(title: str, columns: list[str], rows: Iterator[Any], cells: Callable[[Any], list[str]], limit: int | None) -> Rows:
     records = list(islice(rows, limit))
-    return Rows(title, columns, [cells(record) for record in records], records)
+    return Rows(title, columns, [cells(record) for record in records], [msgspec.to_builtins(record) for record in records])
 
 
-def _dropped(row: Dropped) -> list[str]:
-    scores = ", ".join(f"{score.name}={'null' if score.value is None else f'{score.value:g}'}" for score in row.scores)
-    return [_ids(row.source_ids) or row.completion_id[:12], row.reason, scores, (row.kept_instead or "")[:12]]
+def _side_by_side(title: str, dropped: list[Dropped], place: Run) -> Rows:
+    """Dropped rows with their words, each beside the row that was kept instead."""
+    said = _said(place, {name for row in dropped for name in (row.completion_id, row.kept_instead) if name})
+    cells, records = [], []
+    for row in dropped:
+        mine, kept = said.get(row.completion_id), said.get(row.kept_instead or "")
+        why = next((score.reason for score in reversed(row.scores) if score.reason), "")
+        cells.append([_ids(row.source_ids) or row.completion_id[:12], f"{row.reason}\n{why}".strip(), _pair(mine), _pair(kept)])
+        records.append(msgspec.to_builtins(row) | {"row": mine, "kept_row": kept})
+    return Rows(title, ["row", "reason", "dropped", "kept instead"], cells, records)
+
+
+def _said(place: Run, wanted: set[str]) -> dict[str, dict[str, str]]:
+    """What was asked and answered, by completion id."""
+    found: dict[str, Completion] = {}
+    for path in sorted(place.stage("generate").glob("completions-train-*.jsonl")):
+        with path.open("rb") as lines:
+            for line in lines:
+                if line[7:39].decode("latin-1") in wanted:  # {"id":"..., the first key of every row
+                    row = decode(line, Completion)
+                    found[row.id] = row
+    asked = {row.prompt_id for row in found.values()}
+    texts = {prompt.id: prompt.text for prompt in shards.read(place.stage("generate"), "prompts-train", Prompt) if prompt.id in asked}
+    return {name: {"asked": texts.get(row.prompt_id, ""), "answer": row.text} for name, row in found.items()}
+
+
+def _pair(said: dict[str, str] | None) -> str:
+    return f"{said['asked']}\n-> {said['answer']}" if said else ""
 
 
 def _answer(row: Completion) -> list[str]:

@@ -1,7 +1,8 @@
 """Self-consistency: how far the samples of one prompt give the same answer (Wang et al. 2022, arXiv 2203.11171).
 
-    ranked = best_first([Sample(row.id, answer_key(row.text, row.tool_calls), unscored=0) for row in rows])
-    majority = ranked[0].answer
+    samples = [Sample(row.id, answer_key(row.text, row.tool_calls), unscored=0) for row in rows]
+    found = agreed(samples, Agree(min_share=0.5))
+    found.shares, found.majority, found.enough
 
 Two answers are the same when their keys are: JSON as parsed values (order of keys, spacing, 1 against 1.0 and the Unicode
 form of texts do not count, their case does), other text after Unicode normalisation.
@@ -12,7 +13,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
+from pydantic import Field
 
+from synthdistill.settings import Settings
 from synthdistill.text import composed, normalise
 
 _JSON_STARTS = frozenset('{["-0123456789tfn')
@@ -26,6 +29,41 @@ class Sample(NamedTuple):
     """Its `answer_key`."""
     unscored: int
     """How many scorers could not judge it."""
+    score: float | None = None
+    """A judge's; higher is better."""
+
+
+class Agree(Settings):
+    """`[filter] agree`: a prompt needs this share of its samples to give one answer."""
+
+    min_share: float = Field(gt=0, le=1)
+
+
+class Agreement(NamedTuple):
+    """How far the samples of a prompt agree."""
+
+    shares: dict[str, float]
+    """By id, the share of the samples that give the same answer."""
+    majority: list[str]
+    """The ids of those that give the most frequent one, the best first."""
+    enough: bool
+    """Whether they are as many as is asked for."""
+
+
+def agreed(samples: Sequence[Sample], agree: Agree) -> Agreement:
+    """How far the samples of one prompt agree. Of answers that are given equally often, the best sample's is the majority's."""
+    votes = Counter(sample.answer for sample in samples)
+    most = max(votes.values())
+    ranked = best_first([sample for sample in samples if votes[sample.answer] == most])
+    majority = [sample.id for sample in ranked if sample.answer == ranked[0].answer]
+    shares = {sample.id: votes[sample.answer] / len(samples) for sample in samples}
+    return Agreement(shares, majority, most / len(samples) >= agree.min_share)
+
+
+def difficulty(passed: int, samples: int) -> float | None:
+    """1 minus the share of a prompt's samples that passed: were kept by all that was looked at, and gave the majority's answer. None of one
+    sample, which can tell nothing. (Tong et al. 2024, DART-Math, arXiv 2407.13690, section 2: the fail rate.)"""
+    return 1 - passed / samples if samples > 1 else None
 
 
 def answer_key(text: str, tool_calls: Sequence[dict[str, Any]] | None = None) -> str:
@@ -38,18 +76,23 @@ def answer_key(text: str, tool_calls: Sequence[dict[str, Any]] | None = None) ->
 
 
 def best_first(samples: Sequence[Sample]) -> list[Sample]:
-    """The samples of one prompt: the most agreed answer first, then the fewest unscored, then the smallest id.
+    """The samples of one prompt: the best judged first (unjudged ones last), then the most agreed answer, the fewest unscored, the
+    smallest id.
 
     A copy of an answer comes after the first of every other answer, so that n rows are n different answers as long as there are any.
     """
     votes = Counter(sample.answer for sample in samples)
-    ranked = sorted(samples, key=lambda sample: (-votes[sample.answer], sample.unscored, sample.id))
+    ranked = sorted(samples, key=lambda sample: (-_or_least(sample.score), -votes[sample.answer], sample.unscored, sample.id))
     seen: Counter[str] = Counter()
     copies = []
     for sample in ranked:
         copies.append((seen[sample.answer], sample))
         seen[sample.answer] += 1
     return [sample for _, sample in sorted(copies, key=lambda pair: pair[0])]
+
+
+def _or_least(score: float | None) -> float:
+    return float("-inf") if score is None else score
 
 
 def _value_key(text: str) -> str:

@@ -1,116 +1,101 @@
-"""Decontamination: no row to train on may hold what validation and held-out prompts ask.
+"""Decontamination: no row to train on may hold what validation and held-out prompts ask, nor what the rows of given files do.
 
-    held = HeldOut((prompt.text for prompt in prompts), ngram=13)
-    held.overlap("a row's own text")         # None, or how it overlaps and in which words
+    held = HeldOut([Unseen(prompt.id, prompt.text) for prompt in prompts], Decontaminate())
+    held.overlaps(kernel.read(texts))         # for each text None, or how it overlaps, with which prompt
 
-Compared are words, without case and punctuation, as GPT-3 did with 13 of them (Brown et al. 2020, arXiv 2005.14165, appendix C):
-"Is there an auto top-up option?" is "is there an auto top up option". Signs that carry meaning in maths and code stay.
+Compared are words, without case and punctuation, as GPT-3 did with 13 of them in a row (Brown et al. 2020, arXiv 2005.14165, appendix C):
+"Is there an auto top-up option?" is "is there an auto top up option". A prompt in other words but for a few escapes runs of 13, and is
+short more often than not; so texts that share most of their words count as well, whatever their order.
 """
 
-import hashlib
-import unicodedata
-from collections.abc import Iterable, Iterator
-from functools import cache
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
-from synthdistill.text import normalise, words
+import numpy as np
+from pydantic import Field
 
-_MEANT = frozenset("*/%#@&\\")
-"""Punctuation to Unicode, but not to a formula or a path."""
+from synthdistill.quality import kernel
+from synthdistill.quality.kernel import Read
+from synthdistill.settings import Settings
 
-_GROUP = 4
-"""Words that are looked up before a run is: of GSM8K's train questions against each other 12% of such groups are known, of pairs 57%."""
+FEWEST = 5
+"""Words below which texts are compared by equality alone."""
+
+
+class Decontaminate(Settings):
+    """`[filter] decontaminate`: how many words in a row make an overlap, which share of all words does, and files of more prompts to stay
+    clear of."""
+
+    ngram: int = Field(13, ge=1)
+    threshold: float = Field(0.8, gt=0, le=1)
+    files: list[str] | None = Field(None, min_length=1)
+
+
+class Unseen(NamedTuple):
+    """A prompt that nothing may be trained on."""
+
+    name: str
+    """Its id, or its file and line."""
+    text: str
 
 
 class Overlap(NamedTuple):
-    """What a row shares with a held-out prompt."""
+    """What a row shares with an unseen prompt."""
 
-    kind: Literal["equal", "ngram"]
+    kind: Literal["equal", "ngram", "near"]
     shared: str
+    """The words, where they are a run or all; else how large a share of them is."""
+    name: str
+    """Whose prompt it is."""
 
 
 class HeldOut:
-    """The prompts that no training row may overlap with: whole, and as runs of `ngram` words.
+    """Unseen prompts, in memory: their words, and a table of their runs, 16 to 32 bytes for each.
 
-    A run is kept as a 64-bit hash, about 100 bytes of memory each. Each word gets a number by BLAKE2b, and Python hashes a tuple of
-    numbers the same way in every process (only its hash of text is salted), so nothing depends on PYTHONHASHSEED. A false hit needs two
-    different runs with one hash, all of whose words are held out: ten million rows of 100 runs against half a million held-out runs meet
-    one with a chance of 1e9 * 5e5 / 2^64, 3e-5, and it would cost one training row, never a leak.
-
-    Every run of n words holds exactly one of the groups of 4 words that begin at n-4, 2n-7, 3n-10, ...: only where such a group is marked
-    as one that a held-out prompt has are the runs around it hashed. A group that is marked by mistake costs time, nothing else.
+    Runs are compared as 64-bit hashes. A false hit needs two different runs with one hash: ten million rows of 100 runs against half a
+    million meet one with a chance of 1e9 * 5e5 / 2^64, 3e-5, and it would cost one training row, never a leak.
     """
 
-    def __init__(self, texts: Iterable[str], ngram: int) -> None:
-        self.ngram = ngram
-        self._width = min(_GROUP, ngram)
-        self._whole: set[str] = set()
-        self._numbers: dict[str, int] = {}
-        self._runs: set[int] = set()
-        groups: set[int] = set()
-        for text in texts:
-            tokens = spoken(text)
-            self._whole.add(_joined(tokens, text))
-            if len(tokens) >= ngram:
-                numbers = [self._numbers.setdefault(token, _number(token)) for token in tokens]
-                self._runs.update(_hashes(numbers, ngram))
-                groups.update(_hashes(numbers, self._width))
-        self._mask = (1 << (8 * len(groups)).bit_length()) - 1
-        self._marks = bytearray(self._mask + 1)
-        for group in groups:
-            self._marks[group & self._mask] = 1
+    def __init__(self, prompts: Iterable[Unseen], config: Decontaminate) -> None:
+        self.config = config
+        self.prompts = sorted(set(prompts))
+        read = kernel.read([prompt.text for prompt in self.prompts])
+        self._whole: dict[bytes, int] = {}
+        for number, key in enumerate(_whole(read)):
+            self._whole.setdefault(key, number)
+        self._runs = kernel.runs(read, config.ngram)
+        self._bags = kernel.Bags(read, config.threshold, FEWEST)
+
+    def overlaps(self, texts: Read, spoken: Sequence[str] | None = None) -> list[Overlap | None]:
+        """How each text overlaps: as a whole, in a run of words, or in most of its words; the first of these. `spoken` are the same texts,
+        for the words to show."""
+        runs, places = kernel.overlaps(texts, self.config.ngram, self._runs)
+        bags, shares = self._bags.nearest(texts)
+        whole = [self._whole.get(key, -1) for key in _whole(texts)]
+        found: list[Overlap | None] = [None] * len(whole)
+        hit = np.flatnonzero((np.array(whole, np.int64) >= 0) | (runs >= 0) | (bags >= 0))
+        for row in hit.tolist():
+            if whole[row] >= 0:
+                found[row] = self._overlap("equal", whole[row], 0, None)
+            elif runs[row] >= 0:
+                words = kernel.spoken(spoken[row])[places[row] : places[row] + self.config.ngram] if spoken else []
+                found[row] = Overlap("ngram", " ".join(words), self.prompts[runs[row]].name)
+            else:
+                found[row] = Overlap("near", f"{shares[row]:.2f} of the words", self.prompts[bags[row]].name)
+        return found
 
     def overlap(self, text: str) -> Overlap | None:
-        """How a text overlaps: as a whole (the only way for a text or a prompt of fewer than `ngram` words), or in a run of words."""
-        tokens = spoken(text)
-        whole = _joined(tokens, text)
-        if whole in self._whole:
-            return Overlap("equal", whole)
-        stride = self.ngram - self._width + 1
-        for start in range(stride - 1, len(tokens) - self._width + 1, stride):
-            if self._marked(tokens[start : start + self._width]):
-                shared = self._run(tokens[max(0, start + self._width - self.ngram) : start + self.ngram])
-                if shared:
-                    return Overlap("ngram", shared)
-        return None
+        """How one text overlaps, None where it does not."""
+        return self.overlaps(kernel.read([text]), [text])[0]
 
-    def _marked(self, group: list[str]) -> int:
-        numbers = [self._numbers.get(token) for token in group]
-        return 0 if None in numbers else self._marks[hash(tuple(numbers)) & self._mask]
-
-    def _run(self, tokens: list[str]) -> str:
-        """The first held-out run in the tokens, nothing where there is none."""
-        known = 0
-        numbers = [self._numbers.get(token) for token in tokens]
-        for end, number in enumerate(numbers, 1):
-            known = 0 if number is None else known + 1  # a word that no held-out prompt has ends every run
-            if known >= self.ngram and hash(tuple(numbers[end - self.ngram : end])) in self._runs:
-                return " ".join(tokens[end - self.ngram : end])
-        return ""
+    def _overlap(self, kind: Literal["equal"], number: int, start: int, end: int | None) -> Overlap:
+        words = kernel.spoken(self.prompts[number].text)[start:end]
+        return Overlap(kind, " ".join(words) or self.prompts[number].text, self.prompts[number].name)
 
 
-def spoken(text: str) -> list[str]:
-    """The words of a text without its punctuation.
-
-    >>> spoken("My top-up: why did it fail?")
-    ['my', 'top', 'up', 'why', 'did', 'it', 'fail']
-    """
-    return [word for word in words(text) if len(word) > 1 or word.isalnum() or _carries(word)]
-
-
-@cache
-def _carries(sign: str) -> bool:
-    return sign in _MEANT or not unicodedata.category(sign).startswith("P")
-
-
-def _joined(tokens: list[str], text: str) -> str:
-    """A text of nothing but punctuation is compared as it is."""
-    return " ".join(tokens) or normalise(text)
-
-
-def _hashes(numbers: list[int], size: int) -> Iterator[int]:
-    return (hash(tuple(numbers[start : start + size])) for start in range(len(numbers) - size + 1))
-
-
-def _number(word: str) -> int:
-    return int.from_bytes(hashlib.blake2b(word.encode("utf-8", "replace"), digest_size=8).digest(), "big") >> 3
+def _whole(texts: Read) -> Iterator[bytes]:
+    """What stands for all the words of each text, in their order; one of nothing but punctuation is compared as it is."""
+    data, keys, starts = texts.words.tobytes(), texts.keys.tobytes(), texts.starts.tolist()
+    for number, (begin, end) in enumerate(pairwise(starts)):
+        yield data[begin * 8 : end * 8] if end > begin else b"\0" + keys[number * 16 : number * 16 + 16]

@@ -5,10 +5,13 @@ funnel.apply("agreement", step)
 funnel.rows, funnel.dropped, funnel.steps, funnel.counts()
 """
 
+import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from synthdistill.manifest import Counts
 from synthdistill.quality.agreement import Sample, answer_key
@@ -23,6 +26,7 @@ class Row:
     prompt: Prompt
     scores: list[Score] = field(default_factory=list)
     _answer: str | None = None
+    _stamp: str | None = None
 
     @property
     def id(self) -> str:
@@ -36,9 +40,33 @@ class Row:
             self._answer = answer_key(self.completion.text, self.completion.tool_calls)
         return self._answer
 
+    @property
+    def stamp(self) -> str:
+        """A short hash of all that a check may look at, made once."""
+        if self._stamp is None:
+            said, asked = self.completion, self.prompt
+            parts = [said.text, said.finish, said.tool_calls, said.reasoning, said.invalid, asked.id, asked.reference, asked.metadata]
+            self._stamp = hashlib.blake2b(msgspec.json.encode(parts), digest_size=8).hexdigest()
+        return self._stamp
+
+    @property
+    def said(self) -> str:
+        """All words of the answer: its text, and its tool calls as JSON."""
+        calls = self.completion.tool_calls
+        return self.completion.text + "\n" + msgspec.json.encode(calls).decode() if calls else self.completion.text
+
+    def score(self, name: str) -> float | None:
+        """The value of a score, None where it has none of that name or could not be judged."""
+        return next((score.value for score in self.scores if score.name == name), None)
+
+    @property
+    def unscored(self) -> int:
+        """How many scorers could not judge it."""
+        return sum(score.value is None for score in self.scores)
+
     def sample(self) -> Sample:
         """The row as agreement sees it."""
-        return Sample(self.id, self.answer, sum(score.value is None for score in self.scores))
+        return Sample(self.id, self.answer, self.unscored, self.score("judge"))
 
     def dropped(self, stage: str, fate: "Fate") -> Dropped:
         """The row as it is left out."""
@@ -91,3 +119,36 @@ class Funnel:
     def _note(self, name: str, taken: list[Dropped]) -> None:
         reasons = dict(sorted(Counter(row.reason for row in taken).items()))
         self.steps.append({"step": name, "in": len(self.rows) + len(taken), "out": len(self.rows), "reasons": reasons})
+
+
+def together(steps: Iterable[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The steps of several funnels that took the same steps, as those of one."""
+    found: dict[str, dict[str, Any]] = {}
+    for each in steps:
+        for step in each:
+            whole = found.setdefault(step["step"], {"step": step["step"], "in": 0, "out": 0, "reasons": {}})
+            whole["in"] += step["in"]
+            whole["out"] += step["out"]
+            whole["reasons"] = dict(sorted((Counter(whole["reasons"]) + Counter(step["reasons"])).items()))
+    return list(found.values())
+
+
+def summed(counts: Iterable[Counts]) -> Counts:
+    """The counts of several funnels as those of one."""
+    whole = Counts()
+    for each in counts:
+        whole = Counts(
+            read=whole.read + each.read,
+            written=whole.written + each.written,
+            dropped=dict(sorted((Counter(whole.dropped) + Counter(each.dropped)).items())),
+            unscored=dict(sorted((Counter(whole.unscored) + Counter(each.unscored)).items())),
+        )
+    return whole
+
+
+def by_prompt(rows: Iterable[Row]) -> list[list[Row]]:
+    """The rows of each prompt."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.prompt.id, []).append(row)
+    return list(groups.values())

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from synthdistill.quality.damage import damage
 from synthdistill.quality.funnel import Fate, Row
-from synthdistill.quality.rules import damage
 from synthdistill.records import Score
 from synthdistill.thinking import Learns, lesson
 

@@ -20,8 +20,8 @@ from synthdistill.content import Content, Contents
 from synthdistill.errors import RecipeError
 from synthdistill.logs import Logged, LoggedAnswer, logged
 from synthdistill.prompt_template import Template
+from synthdistill.quality.redaction import LEFT, redacted
 from synthdistill.records import Message, digest
-from synthdistill.redistill.redaction import LEFT, redacted
 from synthdistill.redistill.unrender import Unrender
 from synthdistill.sources import Row
 from synthdistill.text import normalise

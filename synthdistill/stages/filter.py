@@ -3,75 +3,85 @@
     synthdistill filter recipe.toml
 
 1. config: what decides; up to date, or refused where the run was filtered otherwise.
-2. read: the training prompts and their completions; of validation and held-out rows the prompts alone. Their answers are never opened.
-3. work: the steps, always in this order; each sees what the one before it left.
+2. read: the training prompts and their completions, a shard at a time; of validation and held-out rows the prompts alone. Their answers are
+   never opened.
+3. work: the steps, always in this order; each sees what the one before it left. First those within a prompt (`stages/sieve.py`):
    quarantine       rows that cannot be read, are no text, or belong to no prompt
    response         answers that do not keep to `[generate] response`, where there is one
    reasoning        answers without the trace or rationale that the student shall learn, where it shall
-   rules, verify    an answer by itself, then beside its prompt's reference and schema; the first that fails drops it
+   rules, pii       an answer by itself
+   verify           beside its prompt's reference and schema; the first check that fails drops it
    agreement        over what is left of a prompt's samples: too little of it drops all, the minority yields to the majority
    best_of_prompt   the `per_prompt` best: most agreed, fewest unscored, smallest id
-   decontaminate    rows whose own text overlaps with a validation or held-out prompt
-   duplicate        the same words and the same answer again; the smallest id stays
+   decontaminate    rows whose own text overlaps with a validation or held-out prompt, or with a row of a file
+   then those between prompts (`quality/survivors.py`):
+   duplicate        the same words and the same answer again; the best stays
+   near_duplicate   all but the same words; the best stays, and a row goes only where one stays that it is near to
+   semantic_duplicate   the same meaning
    select           no more than `count`
-4. write: examples and dropped rows, then the manifest. read = written + dropped.
+4. write: scores, examples and dropped rows, then the manifest. read = written + dropped.
 
-No decision depends on the order of the input. A row never ends the run.
+No decision depends on the order of the input. A row never ends the run. What was measured lies on disk apart from what was decided: another
+threshold measures nothing again, and `--dry-run` says which rows it would move.
 """
 
+import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
-import msgspec
-from pydantic import Field, field_validator
+import numpy as np
+from pydantic import field_validator
 
 from synthdistill import shards
-from synthdistill.manifest import Manifest, load, open_stage, sealed
-from synthdistill.progress import Advance, Progress
-from synthdistill.quality.agreement import best_first
-from synthdistill.quality.decontaminate import HeldOut
-from synthdistill.quality.dedup import duplicates, fold
-from synthdistill.quality.funnel import Fate, Funnel, Row, Step
-from synthdistill.quality.rules import damage, rule
-from synthdistill.quality.select import sample
-from synthdistill.quality.teachable import formed, reasoned, response_kind
-from synthdistill.quality.verify import Verifier, check, schema_files, verifier
-from synthdistill.records import Completion, Dropped, Example, Prompt, Score, decode, digest
+from synthdistill.evaluation import metrics
+from synthdistill.manifest import Counts, Manifest, count_shards, file_hash, load, open_stage, sealed
+from synthdistill.progress import Progress
+from synthdistill.quality import embeddings, semantic
+from synthdistill.quality import pii as personal_data
+from synthdistill.quality.agreement import Agree
+from synthdistill.quality.checks import Check
+from synthdistill.quality.decontaminate import Decontaminate
+from synthdistill.quality.funnel import Fate, Funnel, Row, summed, together
+from synthdistill.quality.near import NearDuplicates
+from synthdistill.quality.rules import rule
+from synthdistill.quality.select import Select, sample
+from synthdistill.quality.survivors import Mask, Survivors, numbers
+from synthdistill.quality.teachable import response_kind
+from synthdistill.quality.verify import check, verifier, verify_files
+from synthdistill.records import Dropped, Example, Prompt, Score, digest, encode
 from synthdistill.runs import Run
 from synthdistill.settings import Settings
+from synthdistill.stages import unseen
+from synthdistill.stages.scored import STAGE
+from synthdistill.stages.sieve import Sieve
 from synthdistill.thinking import Learns, learned, taught
 
-STAGE = "filter"
+BETWEEN = ("duplicate", "near_duplicate", "semantic_duplicate", "select")
+"""The steps that look at several prompts."""
 
 
-class Agree(Settings):
-    """`[filter] agree`: a prompt needs this share of its samples to give one answer."""
-
-    min_share: float = Field(gt=0, le=1)
+def _metric(name: str) -> Callable[[str, str], Score]:
+    return lambda answer, reference: metrics.measure(name, metrics.Case(answer, reference))[0]
 
 
-class Decontaminate(Settings):
-    """`[filter] decontaminate`: how many words in a row make an overlap."""
-
-    ngram: int = Field(13, ge=1)
-
-
-class Select(Settings):
-    """`[filter] select`: how many rows of a prompt, and how many in all."""
-
-    per_prompt: int = Field(1, ge=1)
-    count: int | None = Field(None, ge=1)
+_METRICS = {name: _metric(name) for name in metrics.METRICS}
+"""What `reference:METRIC` may name: of an answer and its gold."""
 
 
 class Config(Settings):
     """`[filter]`"""
 
     rules: list[str] = ["finished", "not_empty", "no_refusal", "no_repetition"]
+    pii: personal_data.Pii | None = None
     verify: list[str] = []
     agree: Agree | None = None
     decontaminate: Decontaminate = Decontaminate()
+    near_duplicates: NearDuplicates | Literal[False] = NearDuplicates()
+    semantic_duplicates: semantic.Semantic | None = None
     select: Select = Select()
 
     @field_validator("rules")
@@ -85,7 +95,7 @@ class Config(Settings):
     @classmethod
     def _known_verifiers(cls, names: list[str]) -> list[str]:
         for name in names:
-            check(name)
+            check(name, _METRICS)
         return names
 
 
@@ -93,59 +103,95 @@ def what(config: Config, base: Path, limit: int | None = None) -> dict[str, Any]
     """Everything that decides which rows are kept; `base` is the recipe's folder.
 
     Raises:
-        RecipeError: a schema that the recipe names is not there.
+        RecipeError: a file that the recipe names is not there.
     """
-    found = {"filter": config.what(), "files": schema_files(config.verify, base)}
+    files = verify_files(config.verify, base) | {path: file_hash(base / path) for path in config.decontaminate.files or ()}
+    if config.semantic_duplicates:
+        files |= {config.semantic_duplicates.model: embeddings.revision(config.semantic_duplicates.model, base)}
+    found = {"filter": config.what(), "files": files}
     return found | ({"limit": limit} if limit is not None else {})
 
 
-def run(config: Config, *, place: Run, progress: Progress, count_shards: int = 16, limit: int | None = None) -> Manifest:
+def run(config: Config, *, place: Run, progress: Progress, limit: int | None = None) -> Manifest:
     """Filter what `generate` sealed. `limit` keeps the first training prompts by id.
 
     Raises:
         UnfinishedError: `generate` has not ended.
-        RecipeError, ChangedError, StorageError: as their docstrings say.
+        RecipeError, MissingError, ChangedError, StorageError: as their docstrings say.
     """
     generated = sealed(place, "generate")
     decides = what(config, place.base, limit)
-    verifiers = [verifier(name, place.base) for name in config.verify]  # a bad schema must not count as a start of the stage
+    sieve = _sieve(config, place, generated, limit)  # a bad schema must not count as a start of the stage
     inputs = {"generate": generated.fingerprint}
-    opening = open_stage(place.stage(STAGE), STAGE, decides, inputs=inputs, run=place, shards=count_shards)
+    opening = open_stage(place.stage(STAGE), STAGE, decides, inputs=inputs, run=place, shards=count_shards(place.stage("generate")))
     if opening.sealed:
         return opening.sealed
+    folder, total = opening.folder, _rows(generated)
 
-    funnel = Funnel(STAGE, *_read(place, limit))
-    held = HeldOut((prompt.text for prompt in _unseen(place)), config.decontaminate.ngram)
+    with _survivors(config, generated, folder) as left, progress.task(STAGE, total=total) as advance:
+        steps = []
+        for number in sieve.shards():
+            funnel = sieve.sift(number)
+            left.add(numbers(funnel.rows, left.near))
+            steps.append(funnel.steps)
+            advance(funnel.steps[0]["in"])
+        fates = _between(config, sieve, left, place)
+        outputs, counts, ends = _write(config, sieve, left, fates, folder, generated)
+        conflicts = int((left.conflict & left.left).sum())
 
-    with progress.task(STAGE, total=len(funnel.rows)) as advance:
-        steps = _steps(config, verifiers, held, advance, generated.config)
-        for name in order(config, generated.config)[1:]:
-            funnel.apply(name, steps[name])
-    _tell(funnel, progress, place)
-
-    folder, count = opening.folder, opening.shards
-    outputs = shards.write(
-        folder, "examples", (_example(row, learned(generated.config)) for row in funnel.rows), shards=count, key="prompt_id"
-    )
-    outputs += shards.write(folder, "dropped", funnel.dropped, shards=count, key="completion_id")
-    results = {"funnel": funnel.steps}
-    return opening.seal(outputs=outputs, counts=funnel.counts(), files=decides["files"], terms=generated.terms, results=results)
+    found = together(steps + ends)
+    counts.more = {"conflict": conflicts} if config.near_duplicates else {}
+    _tell(found, counts, progress, place)
+    return opening.seal(outputs=outputs, counts=counts, files=decides["files"], terms=generated.terms, results={"funnel": found})
 
 
 def plan(config: Config, *, place: Run, limit: int | None = None) -> dict[str, Any]:
-    """What `run` would do: the rows it would read (None while `generate` has not ended) and the steps. Writes nothing.
+    """What `run` would do: the rows it would read (None while `generate` has not ended) and the steps; where the stage has been done with
+    other settings, the rows that these would move. Asks nobody, writes nothing.
 
     Raises:
-        RecipeError: a schema that the recipe names is not there, or is none.
+        RecipeError: a file that the recipe names is not there, or is not what it should be.
     """
-    for name in config.verify:
-        verifier(name, place.base)
     generated = load(place.stage("generate"))
-    found: dict[str, Any] = {"rows": None, "compared_with": None, "steps": order(config, generated.config if generated else {})}
-    if generated:
-        rows, quarantined = _read(place, limit)
-        found |= {"rows": len(rows) + len(quarantined), "compared_with": sum(1 for _ in _unseen(place))}
-    return found
+    if generated is None:
+        _checks(config, place)
+        return {"rows": None, "compared_with": None, "steps": order(config, {})}
+    sieve = _sieve(config, place, generated, limit)
+    return {
+        "rows": sum(
+            funnel.steps[0]["in"] for funnel in (sieve.sift(number, until=sieve.steps[1], keep=False) for number in sieve.shards())
+        ),
+        "compared_with": sum(1 for _ in unseen.prompts(place, config.decontaminate)),
+        "steps": order(config, generated.config),
+    }
+
+
+def moved(config: Config, *, place: Run, limit: int | None = None) -> dict[str, Any]:
+    """Where rows of a filter that is sealed would go with other settings, from the scores that lie on disk: `kept` now and then, and how
+    many rows go from which fate to which. Asks nobody, writes nothing.
+
+    Raises:
+        RecipeError, UnfinishedError: as of `run`.
+    """
+    generated = sealed(place, "generate")
+    sealed(place, STAGE)
+    sieve = _sieve(config, place, generated, limit)
+    moves: Counter[tuple[str, str]] = Counter()
+    with TemporaryDirectory(prefix="synthdistill-") as folder, _survivors(config, generated, Path(folder)) as left:
+        for number in sieve.shards():
+            left.add(numbers(sieve.sift(number, keep=False).rows, left.near))
+        fates = _between(config, sieve, left, place)
+        for number, funnel in _ended(sieve, left, fates, keep=False):
+            now = {row.completion_id: row.reason for row in shards.read(place.stage(STAGE), "dropped", Dropped, number)}
+            then = {row.id: "kept" for row in funnel.rows} | {row.completion_id: row.reason for row in funnel.dropped}
+            moves.update((now.get(name, "kept"), then[name]) for name in then)
+    return {
+        "kept": {
+            "now": sum(n for (now, _), n in moves.items() if now == "kept"),
+            "then": sum(n for (_, then), n in moves.items() if then == "kept"),
+        },
+        "moves": [{"from": now, "to": then, "rows": n} for (now, then), n in sorted(moves.items()) if now != then],
+    }
 
 
 def order(config: Config, generated: Mapping[str, Any]) -> list[str]:
@@ -155,174 +201,178 @@ def order(config: Config, generated: Mapping[str, Any]) -> list[str]:
         "response": response_kind(generated) is not None,
         "reasoning": learned(generated) != "answer",
         "rules": True,
+        "pii": config.pii is not None,
         "verify": bool(config.verify),
         "agreement": config.agree is not None,
         "best_of_prompt": True,
         "decontaminate": True,
         "duplicate": True,
+        "near_duplicate": config.near_duplicates is not False,
+        "semantic_duplicate": config.semantic_duplicates is not None,
         "select": config.select.count is not None,
     }
     return [name for name, asked in wanted.items() if asked]
 
 
-def _read(place: Run, limit: int | None) -> tuple[list[Row], list[Dropped]]:
-    """The rows in order of id, and those that must be left aside."""
-    folder = place.stage("generate")
-    prompts = {prompt.id: prompt for prompt in shards.read(folder, "prompts-train", Prompt)}
-    beyond = set(sorted(prompts)[limit:]) if limit is not None else set()
-    completions, dropped = _completions(folder)
-    rows: list[Row] = []
-    for completion in sorted(completions, key=lambda row: (row.id, row.text)):
-        if completion.prompt_id in beyond:
-            continue
-        reason = _unfit(completion, prompts, rows)
-        if reason:
-            dropped.append(Dropped(completion.id, STAGE, f"quarantine:{reason}", [], source_ids=completion.source_ids))
-        else:
-            rows.append(Row(completion, prompts[completion.prompt_id]))
-    return rows, dropped
+def _sieve(config: Config, place: Run, generated: Manifest, limit: int | None) -> Sieve:
+    """What decides within prompts."""
+    rules, personal, verifiers = _checks(config, place, templated=_templated(generated), traces=learned(generated.config) != "answer")
+    sieve = Sieve(
+        place,
+        [name for name in order(config, generated.config) if name not in BETWEEN],
+        response=response_kind(generated.config),
+        learns=learned(generated.config),
+        rules=rules,
+        pii=personal,
+        verifiers=verifiers,
+        agree=config.agree,
+        per_prompt=config.select.per_prompt,
+        held=unseen.of(place, config.decontaminate),
+    )
+    if limit is not None:
+        ids = heapq.nsmallest(limit, (prompt.id for prompt in shards.read(place.stage("generate"), "prompts-train", Prompt)))
+        sieve.last = ids[-1] if ids else ""
+    return sieve
 
 
-def _completions(folder: Path) -> tuple[list[Completion], list[Dropped]]:
-    """The training completions; a line that is none is put aside under its own hash, with its place, and the run goes on."""
-    found, dropped = [], []
-    for path in sorted(folder.glob("completions-train-*.jsonl")):
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    found.append(decode(line, Completion))
-                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                    score = Score("readable", 0.0, f"{path.name} line {number}: {error}", "quarantine")
-                    dropped.append(Dropped(digest(line.decode("latin-1")), STAGE, "quarantine:undecodable", [score]))
-    return found, dropped
+def _checks(config: Config, place: Run, *, templated: bool = False, traces: bool = False) -> tuple[list[Check], Check | None, list[Check]]:
+    verifiers = [verifier(name, place.base, _METRICS) for name in config.verify]
+    personal = personal_data.check(config.pii, templated=templated, traces=traces) if config.pii else None
+    return [rule(name) for name in config.rules], personal, verifiers
 
 
-def _unfit(completion: Completion, prompts: dict[str, Prompt], rows: list[Row]) -> str:
-    """Why a row cannot take part; `rows` are in order of id, so a repeated id is that of the last one."""
-    if completion.prompt_id not in prompts:
-        return "no_prompt"
-    if rows and rows[-1].id == completion.id:
-        return "repeated_id"
-    return damage(completion)
+def _templated(generated: Manifest) -> bool:
+    """Whether the prompts' template is known: then a row's own words are known as well."""
+    return generated.config.get("prompts", {}).get("template") is not None
 
 
-def _unseen(place: Run) -> Iterator[Prompt]:
-    """The prompts that nothing may be trained on."""
-    for split in ("validation", "held_out"):
-        yield from shards.read(place.stage("generate"), f"prompts-{split}", Prompt)
+def _survivors(config: Config, generated: Manifest, folder: Path) -> Survivors:
+    """Rows without a template may hold one that nobody told us."""
+    return Survivors(folder, config.near_duplicates or None, common=not _templated(generated))
 
 
-def _steps(config: Config, verifiers: list[Verifier], held: HeldOut, advance: Advance, generated: Mapping[str, Any]) -> dict[str, Step]:
-    """Every step by its name in `order`."""
-    rules = [rule(name) for name in config.rules]
-    min_share = config.agree.min_share if config.agree else 0.0
-    return {
-        "response": lambda rows: formed(rows, str(response_kind(generated))),
-        "reasoning": lambda rows: reasoned(rows, learned(generated)),
-        "rules": lambda rows: _judged("rules", rows, lambda row: (judge(row.completion) for judge in rules), advance),
-        "verify": lambda rows: _judged("verify", rows, lambda row: (judge(row.completion, row.prompt) for judge in verifiers)),
-        "agreement": lambda rows: _agreement(rows, min_share),
-        "best_of_prompt": lambda rows: _best_of_prompt(rows, config.select.per_prompt),
-        "decontaminate": lambda rows: _decontaminate(rows, held),
-        "duplicate": _duplicate,
-        "select": lambda rows: _select(rows, config.select.count),
-    }
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What a step between prompts took out, and why."""
+
+    step: str
+    reason: str
+    rows: Mask
 
 
-def _judged(step: str, rows: list[Row], scores: Callable[[Row], Iterator[Score]], advance: Advance | None = None) -> dict[str, Fate]:
-    """Score each row until a score of 0."""
-    fates = {}
-    for row in rows:
-        for score in scores(row):
-            row.scores.append(score)
-            if score.value == 0.0:
-                fates[row.id] = Fate(f"{step}:{score.name}")
-                break
-        if advance:
-            advance(1)
-    return fates
+def _between(config: Config, sieve: Sieve, left: Survivors, place: Run) -> list[_Taken]:
+    """The steps between prompts, over the rows of all shards."""
+    left.settle()
+    found = [_Taken("duplicate", "duplicate:exact", left.duplicates())]
+    if config.near_duplicates:
+        found.append(_Taken("near_duplicate", "near_duplicate", left.near_duplicates()))
+    if config.semantic_duplicates:
+        found.append(_Taken("semantic_duplicate", "semantic_duplicate", _semantic(config.semantic_duplicates, sieve, left, place)))
+    if config.select.count is not None:
+        names = {left.name(row): row for row in np.flatnonzero(left.left).tolist()}
+        out = np.ones(left.count, bool)
+        out[[names[name] for name in sample(names, config.select.count)]] = False
+        found.append(_Taken("select", "select:count", left.without(out)))
+    return found
 
 
-def _agreement(rows: list[Row], min_share: float) -> dict[str, Fate]:
-    fates = {}
-    for group in _by_prompt(rows):
-        if len(group) == 1:
-            group[0].scores.append(Score("agreement", None, "one sample is left, none to agree with", "agreement"))
-            continue
-        samples = {row.id: row.sample() for row in group}
-        best = best_first(list(samples.values()))[0]
-        votes = Counter(sample.answer for sample in samples.values())
-        enough = votes[best.answer] / len(group) >= min_share
-        for row in group:
-            same = votes[samples[row.id].answer]
-            row.scores.append(Score("agreement", same / len(group), f"{same} of {len(group)} samples", "agreement"))
-            if not enough:
-                fates[row.id] = Fate("agreement:min_share")
-            elif samples[row.id].answer != best.answer:
-                fates[row.id] = Fate("agreement:minority", best.id)
-    return fates
+def _left_rows(sieve: Sieve, left: Survivors) -> Iterator[Row]:
+    first = 0
+    for number in sieve.shards():
+        rows = sieve.sift(number, keep=False).rows
+        yield from (row for place, row in enumerate(rows, first) if left.left[place])
+        first += len(rows)
 
 
-def _best_of_prompt(rows: list[Row], per_prompt: int) -> dict[str, Fate]:
-    fates: dict[str, Fate] = {}
-    for group in _by_prompt(rows):
-        if len(group) > per_prompt:
-            ranked = best_first([row.sample() for row in group])
-            fates |= {loser.id: Fate("best_of_prompt", ranked[0].id) for loser in ranked[per_prompt:]}
-    return fates
+def _semantic(config: semantic.Semantic, sieve: Sieve, left: Survivors, place: Run) -> Mask:
+    """Embed what is left, and compare. The vectors are kept beside the runs of the recipe."""
+    model = embeddings.find(config.model, place.base)
+    cache = place.folder.parent / ".embeddings"
+    sides: list[Callable[[Row], str]] = []
+    if config.of != "completion":
+        sides.append(lambda row: row.prompt.text)
+    if config.of != "prompt":
+        sides.append(lambda row: row.said)
+    rows = np.flatnonzero(left.left)
+    vectors = [embeddings.embed(map(side, _left_rows(sieve, left)), model, cache, batch=config.batch) for side in sides]
+    marks = None
+    if config.numbers:
+        texts = ([side(row) for side in sides] for row in _left_rows(sieve, left))
+        marks = np.fromiter((semantic.numbers(*each) for each in texts), np.uint64, len(rows))
+    found = semantic.semantic_duplicates(vectors, left.rank[rows], left.group[rows], config.threshold, marks=marks)
+    instead = np.full(left.count, -1, np.int64)
+    instead[rows[found >= 0]] = rows[found[found >= 0]]
+    return left.without(instead >= 0, instead)
 
 
-def _decontaminate(rows: list[Row], held: HeldOut) -> dict[str, Fate]:
-    fates = {}
-    for row in rows:
-        overlap = held.overlap(row.prompt.text)
-        shared = f"shares with a held-out or validation prompt: {overlap.shared}" if overlap else ""
-        row.scores.append(Score("decontaminate", 0.0 if overlap else 1.0, shared, "decontaminate"))
-        if overlap:
-            fates[row.id] = Fate(f"decontaminate:{overlap.kind}")
-    return fates
+def _ended(sieve: Sieve, left: Survivors, taken: list[_Taken], *, keep: bool = True) -> Iterator[tuple[int, Funnel]]:
+    """Each shard again, with what was decided between prompts."""
+    first = 0
+    for number in sieve.shards():
+        funnel = sieve.sift(number, keep=keep)
+        places = {row.id: first + place for place, row in enumerate(funnel.rows)}
+        for row in funnel.rows:
+            if left.conflict[places[row.id]]:
+                row.scores.append(Score("conflict", 1.0, "a prompt near this one is answered otherwise", "near_duplicates"))
+        for step in taken:
+            gone = {name: step.reason for name, place in places.items() if step.rows[place]}
+            fates = {name: Fate(reason, left.instead_of(places[name])) for name, reason in gone.items()}
+            funnel.apply(step.step, lambda rows, fates=fates: fates)  # type: ignore[misc]
+        first += len(places)
+        yield number, funnel
 
 
-def _duplicate(rows: list[Row]) -> dict[str, Fate]:
-    folds = ((row.id, fold(row.prompt.text, row.answer)) for row in rows)
-    return {loser: Fate("duplicate:exact", winner) for loser, winner in duplicates(folds).items()}
+def _write(
+    config: Config, sieve: Sieve, left: Survivors, taken: list[_Taken], folder: Path, generated: Manifest
+) -> tuple[list[shards.Output], Counts, list[list[dict[str, Any]]]]:
+    """Examples and dropped rows, a shard at a time; what was counted; and the steps between prompts."""
+    outputs: list[shards.Output] = []
+    learns, templated = learned(generated.config), _templated(generated)
+    counts, steps = Counts(), []
+    for number, funnel in _ended(sieve, left, taken):
+        taken_from = ((row, row.prompt.text if templated else None) for row in funnel.rows)
+        examples = sorted((_example(row, learns, config.pii, own) for row, own in taken_from), key=lambda row: row.id)
+        outputs += _seal(folder, f"examples-{number:05d}.jsonl", examples)
+        outputs += _seal(folder, f"dropped-{number:05d}.jsonl", sorted(funnel.dropped, key=lambda row: row.completion_id))
+        steps.append(funnel.steps[-len(taken) :])
+        counts = summed([counts, funnel.counts()])
+    return outputs, counts, steps
 
 
-def _select(rows: list[Row], count: int | None) -> dict[str, Fate]:
-    kept = sample((row.id for row in rows), len(rows) if count is None else count)
-    return {row.id: Fate("select:count") for row in rows if row.id not in kept}
+def _seal(folder: Path, name: str, rows: Sequence[Example | Dropped]) -> list[shards.Output]:
+    return [shards.seal(folder / name, b"".join(map(encode, rows)), rows=len(rows))] if rows else []
 
 
-def _by_prompt(rows: Iterable[Row]) -> Iterable[list[Row]]:
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.prompt.id, []).append(row)
-    return groups.values()
+def _rows(generated: Manifest) -> int:
+    return sum(output.rows for output in generated.outputs if output.file.startswith("completions-train-"))
 
 
-def _tell(funnel: Funnel, progress: Progress, place: Run) -> None:
+def _tell(steps: list[dict[str, Any]], counts: Counts, progress: Progress, place: Run) -> None:
     """Say so when nothing is left, or when one reason took most of the rows: it is then seldom the rows that are at fault."""
-    counts = funnel.counts()
     if not counts.dropped:
         return
     reason, most = max(counts.dropped.items(), key=lambda item: item[1])
     look = f"look at them with: synthdistill show {place.folder} filter --dropped --reason {reason}"
-    if not funnel.rows:
+    if not counts.written:
         progress.note(f"filter kept none of {counts.read} rows; {reason} took {most}; {look}")
     elif most > counts.read / 2 and not reason.startswith(("best_of_prompt", "select")):
         progress.note(f"filter: {reason} took {most} of {counts.read} rows; {look}")
 
 
-def _example(row: Row, learns: Learns) -> Example:
+def _example(row: Row, learns: Learns, personal: personal_data.Pii | None, own: str | None) -> Example:
+    """`own` are the row's own words, where the rest of its prompt is the recipe's."""
     answer: dict[str, Any] = {"role": "assistant", "content": taught(row.completion, learns)}
     if row.completion.tool_calls:
         answer["tool_calls"] = row.completion.tool_calls
+    messages = row.prompt.messages
+    if personal and personal.action == "redact":
+        messages, answer = personal_data.redact_row(messages, answer, personal, own=own)
     return Example(
         id=digest(row.id),
         prompt_id=row.prompt.id,
         completion_id=row.id,
         source_ids=row.completion.source_ids,
-        messages=[*row.prompt.messages, answer],
+        messages=[*messages, answer],
         scores=row.scores,
         tools=row.prompt.tools,
     )

@@ -121,9 +121,7 @@ STAGES: dict[str, Stage] = {
     "generate": Stage(_generate_what, _generate, _generate_plan),
     "filter": Stage(
         lambda job: filter_stage.what(job.recipe.filter, job.place.base, job.limit),
-        lambda job: filter_stage.run(
-            job.recipe.filter, place=job.place, progress=job.progress, count_shards=job.recipe.run.shards, limit=job.limit
-        ),
+        lambda job: filter_stage.run(job.recipe.filter, place=job.place, progress=job.progress, limit=job.limit),
         lambda job: filter_stage.plan(job.recipe.filter, place=job.place, limit=job.limit),
     ),
     "train": Stage(
@@ -199,7 +197,7 @@ def _planned(job: Job, stages: list[str]) -> dict[str, Any]:
         changes = _changes(here, name)
         waits = [earlier for earlier in _before(name) if "refused" in found.get(earlier, {}) or load(job.place.stage(earlier)) is None]
         if changes:
-            found[name] = {"refused": changes}
+            found[name] = {"refused": changes} | _moved(here, name)
         elif load(job.place.stage(name)):
             found[name] = {"up_to_date": True}
         elif waits:
@@ -207,6 +205,13 @@ def _planned(job: Job, stages: list[str]) -> dict[str, Any]:
         else:
             found[name] = STAGES[name].plan(here) | _terms_planned(job, name)
     return found
+
+
+def _moved(job: Job, stage: str) -> dict[str, Any]:
+    """What other settings of a filter that is done would come to, where the answers are those that it read."""
+    if stage != filter_stage.STAGE or load(job.place.stage(stage)) is None or _changes(job, "generate"):
+        return {}
+    return filter_stage.moved(job.recipe.filter, place=job.place, limit=job.limit)
 
 
 def _done(job: Job, stage: str) -> Manifest:

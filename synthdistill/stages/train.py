@@ -28,12 +28,12 @@ from synthdistill.manifest import Counts, Manifest, ModelUsed, file_hash, folder
 from synthdistill.progress import Progress
 from synthdistill.prompt_template import template_path
 from synthdistill.quality.agreement import answer_key
-from synthdistill.quality.decontaminate import HeldOut
+from synthdistill.quality.decontaminate import Decontaminate
 from synthdistill.records import Completion, Dropped, Example, Message, Prompt, digest
 from synthdistill.runs import Run
 from synthdistill.samplers import model_folder
 from synthdistill.settings import Settings
-from synthdistill.stages import seen, synthesis
+from synthdistill.stages import seen, synthesis, unseen
 from synthdistill.synthesis.growth import rows_in
 from synthdistill.thinking import Learns, learned, lesson, taught
 from synthdistill.training.guards import quiet
@@ -369,8 +369,7 @@ def _missed(place: Run, prompts: dict[str, Prompt]) -> list[Row]:
         if row.completion_id in of:
             answers[of[row.completion_id]].add(row.reason)
     taught = {row.prompt_id for row in shards.read(place.stage("filter"), "examples", Example)}
-    unseen = (prompt for split in ("validation", "held_out") for prompt in shards.read(place.stage("generate"), f"prompts-{split}", Prompt))
-    held = HeldOut((prompt.text for prompt in unseen), sealed(place, "filter").config["filter"]["decontaminate"]["ngram"])
+    held = unseen.of(place, Decontaminate.model_validate(sealed(place, "filter").config["filter"]["decontaminate"]))
     return [
         Row(digest("gold", prompt.id), prompt.source_ids, prompt.id, Dialogue(prompt.messages, _gold(prompt.reference), prompt.tools))
         for prompt in prompts.values()

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from synthdistill.operations import Operation
-from synthdistill.quality.rules import no_refusal
+from synthdistill.quality.refusal import refuses
 from synthdistill.records import Completion, Synthesized
 from synthdistill.synthesis.near import Texts, fold, has_words
 
@@ -20,7 +20,6 @@ _COPIED = re.compile(
 """Words of the instructions (Xu et al. 2023, arXiv 2304.12244, section 3.2: an evolved text that holds them is no text)."""
 _DAMAGED = re.compile("[\0\ufffd\ud800-\udfff]")
 """Characters that stand where a model's bytes were no text."""
-_REFUSES = no_refusal()
 
 
 class Verdict(NamedTuple):
@@ -41,7 +40,7 @@ class Judgement:
 
     def refused(self, answer: Completion, *, several: bool) -> str | None:
         """Why a whole answer is passed over, None where it is read: a teacher that declines has written no text."""
-        if answer.finish == "refusal" or (not several and _REFUSES(answer).value == 0.0):
+        if answer.finish == "refusal" or (not several and refuses(answer.text)):
             return "refusal"
         return None
 

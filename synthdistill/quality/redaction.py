@@ -1,7 +1,9 @@
-"""Personal data in a text, each replaced by a placeholder before the text is stored.
+"""Personal data in a text: where it stands, and the text with a placeholder for each.
 
+    find("Mail ann@example.com or call +49 171 1234567")      # [Found("EMAIL", 5, 20), Found("PHONE", 29, 44)]
     redact("Mail ann@example.com or call +49 171 1234567")    # ("Mail <EMAIL> or call <PHONE>", Counter(EMAIL=1, PHONE=1))
     redacted(value, found)                                    # the same in every text of a JSON value, and in JSON in a text
+    replaced(value, put)                                      # with placeholders of one's own
 
 Found are e-mail addresses, cards (Luhn), IBANs (mod 97), IP addresses, US social security numbers, phone numbers (with a country code,
 or as the regions of `REGIONS` write them), keys, tokens, and passwords in addresses. Names of people and postal addresses are not found:
@@ -12,8 +14,8 @@ import ipaddress
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from synthdistill.messages import parsed
 
@@ -22,6 +24,7 @@ REGIONS = ("US", "GB", "DE", "FR")
 LEFT = ("role", "model", "id", "tool_call_id", "type", "finish_reason")
 """Keys of OpenAI's form whose texts are not people's words."""
 
+_DIGIT = re.compile(r"\d")
 _DATA = re.compile(r"(?a)data:[\w.+-]+/[\w.+-]+(?:;[\w.+-]+=[\w.+-]+)*;base64,[\w+/=-]*")
 """A picture or a sound in a text: chance makes everything of its letters."""
 _STYLES: tuple[dict[str, Any], ...] = tuple(
@@ -68,7 +71,6 @@ _SAID_SSN = re.compile(
     r"(?!000|666|9\d\d)\d{3} ?(?!00)\d\d ?(?!0000)\d{4}(?![\w-])"
 )
 """With spaces, or in one group: where the words before it say so."""
-_SSN = re.compile(r"(?i)(?<=ssn|ity|ber)(?<![^\W_]{20})(?:\b)", re.ASCII)
 _SSN = re.compile(r"(?<![\w-])(?!000|666|9\d\d)\d{3}-(?!00)\d\d-(?!0000)\d{4}(?![\w-])")
 _IP4 = re.compile(r"(?<!version )(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\w|\.\w)")
 _IP6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:])")
@@ -84,56 +86,100 @@ _CALL = re.compile(r"(?i)\b(?:phone|mobile|cell|tel|telephone|call|text|whatsapp
 _NO_CALL = re.compile(r"(?i)\b(?:order|ticket|case|ref|reference|invoice|tracking|parcel|account)\b")
 
 
-def redact(text: str) -> tuple[str, Counter[str]]:
+Span = tuple[int, int]
+Put = Callable[[str, str], str]
+"""From a kind and what was found to what shall stand in its place."""
+
+
+class Found(NamedTuple):
+    """Something personal: its kind (`EMAIL`), and where it stands in the text."""
+
+    kind: str
+    start: int
+    end: int
+
+
+def placeholder(kind: str, what: str = "") -> str:
+    """What stands in the place of something of a kind.
+
+    >>> placeholder("EMAIL")
+    '<EMAIL>'
+    """
+    return f"<{kind}>"
+
+
+def find(text: str) -> list[Found]:
+    """What is personal in a text, in order, none within another."""
+    found: list[Found] = []
+    current = text
+    digits = bool(_DIGIT.search(text))
+    for kind, spans_of, of_digits in _STEPS:
+        spans = spans_of(current) if digits or not of_digits else []
+        if spans:
+            found = _with(found, [Found(kind, *span) for span in _in_original(text, found, spans)])
+            current = _put(text, found, placeholder)
+    return found
+
+
+def redact(text: str, put: Put = placeholder) -> tuple[str, Counter[str]]:
     """The text with placeholders, and how many of each. A text that went through comes through again as it is."""
-    found: Counter[str] = Counter()
-    for kind, replace in _STEPS:
-        text, count = replace(text)
-        if count:
-            found[kind] += count
-    return text, found
+    found = find(text)
+    return _put(text, found, put) if found else text, Counter(kind for kind, _, _ in found)
 
 
 def redacted(value: Any, found: Counter[str], left: tuple[str, ...] = (), key: str = "") -> Any:
-    """A JSON value with each of its texts and keys redacted, and what JSON in a text says; what is found is counted in `found`.
+    """As `replaced`, with the usual placeholders; what is found is counted in `found`."""
+
+    def put(kind: str, what: str) -> str:
+        found[kind] += 1
+        return placeholder(kind)
+
+    return replaced(value, put, left, key)
+
+
+def replaced(value: Any, put: Put, left: tuple[str, ...] = (), key: str = "") -> Any:
+    """A JSON value with what is personal replaced in each of its texts and keys, and in what JSON in a text says.
 
     The texts under the keys of `left` stay. A number that is a card or a phone number becomes its placeholder. `key` is what the value
     goes by: under `phone`, digits are a phone's.
     """
     if isinstance(value, str):
-        return value if _DATA.fullmatch(value) else _in_text(value, found, key)
+        return value if _DATA.fullmatch(value) else _in_text(value, put, key)
     if isinstance(value, dict):
-        return _in_object(value, found, left)
+        return _in_object(value, put, left)
     if isinstance(value, list):
-        return [redacted(item, found, left, key) for item in value]
+        return [replaced(item, put, left, key) for item in value]
     if isinstance(value, bool) or not isinstance(value, int) or abs(value) < 10**6:
         return value
-    text = _counted(str(value), found, key)
+    text = _by_key(str(value), put, key)
     return value if text == str(value) else text
 
 
-def _in_object(value: dict[str, Any], found: Counter[str], left: tuple[str, ...]) -> dict[str, Any]:
+def _in_object(value: dict[str, Any], put: Put, left: tuple[str, ...]) -> dict[str, Any]:
     """A call's `arguments` are the caller's words, whatever their keys. Two keys that become the same are numbered."""
     kept: dict[str, Any] = {}
     for key, item in value.items():
-        name = free = _counted(key, found)
+        name = free = _by_key(key, put)
         while free in kept:
             free = f"{name} {len(kept)}"
         stays = key in left and isinstance(item, str)
-        kept[free] = item if stays else redacted(item, found, () if key == "arguments" else left, key)
+        kept[free] = item if stays else replaced(item, put, () if key == "arguments" else left, key)
     return kept
 
 
-def _in_text(text: str, found: Counter[str], key: str) -> str:
+def _in_text(text: str, put: Put, key: str) -> str:
     """JSON stays JSON, written as it was."""
     value = _json(text)
     if value is None:
-        return _counted(text, found, key)
-    kept = redacted(value, found)
-    if kept == value:
-        return text
-    fits = (style for style in _STYLES if json.dumps(value, **style) == text.strip())
-    return json.dumps(kept, **next(fits, _STYLES[1 if '": ' in text else 0]))
+        return _by_key(text, put, key)
+    try:
+        kept = replaced(value, put)
+        if kept == value:
+            return text
+        fits = (style for style in _STYLES if json.dumps(value, **style) == text.strip())
+        return json.dumps(kept, **next(fits, _STYLES[1 if '": ' in text else 0]))
+    except RecursionError:  # hundreds of brackets: read as a text without form
+        return _by_key(text, put, key)
 
 
 def _json(text: str) -> Any:
@@ -142,54 +188,74 @@ def _json(text: str) -> Any:
     return value if isinstance(value, dict | list) else None
 
 
-def _counted(text: str, found: Counter[str], key: str = "") -> str:
+def _by_key(text: str, put: Put, key: str = "") -> str:
     """A text redacted as if a key that tells what it is stood before it."""
     before = f"{_WORDS.sub(' ', key)} {key}: " if _TELLING.search(key) else ""
-    kept, here = redact(before + text)
-    if not kept.startswith(before):
-        before = ""
-        kept, here = redact(text)
-    found.update(here)
-    return kept[len(before) :]
+    found = find(before + text)
+    if found and found[0].start < len(before):
+        before, found = "", find(text)
+    return _put(before + text, found, put)[len(before) :] if found else text
 
 
-def _by(pattern: re.Pattern[str], put: str, fits: Callable[[str], bool] = lambda text: True) -> Callable[[str], tuple[str, int]]:
-    """A step that puts a placeholder for each match that fits."""
-
-    def replace(text: str) -> tuple[str, int]:
-        return _put(text, [match.span() for match in pattern.finditer(text) if fits(match[0])], put)
-
-    return replace
-
-
-def _put(text: str, spans: list[tuple[int, int]], put: str) -> tuple[str, int]:
-    """A number in a piece of JSON becomes a text."""
-    for start, end in reversed(spans):
-        bare = text[max(0, start - 4) : start].rstrip().endswith('":')
-        text = text[:start] + (f'"{put}"' if bare else put) + text[end:]
-    return text, len(spans)
+def _with(old: Sequence[Found], new: Sequence[Found]) -> list[Found]:
+    """Both, without those of the old that lie within a new one."""
+    kept: list[Found] = []
+    for mark in sorted([*old, *new], key=lambda mark: (mark.start, -mark.end)):
+        if not kept or mark.start >= kept[-1].end:
+            kept.append(mark)
+    return kept
 
 
-def _named_secrets(text: str) -> tuple[str, int]:
-    return _NAMED_SECRET.subn(r"\1<KEY>", text)
+def _in_original(text: str, found: Sequence[Found], spans: Sequence[Span]) -> list[Span]:
+    """Where spans of the text with placeholders for what is `found` lie in the text itself."""
+    moved, shift, number = [], 0, 0
+    for place in [place for span in spans for place in span]:
+        while number < len(found) and found[number].start + shift < place:
+            mark = found[number]
+            shift += len(_standing(text, mark, placeholder)) - (mark.end - mark.start)
+            number += 1
+        moved.append(place - shift)
+    return list(zip(moved[::2], moved[1::2], strict=True))
 
 
-def _said_ssns(text: str) -> tuple[str, int]:
-    return _SAID_SSN.subn(r"\1<SSN>", text)
+def _put(text: str, found: Sequence[Found], put: Put) -> str:
+    """The text with something else in each place."""
+    parts, last = [], 0
+    for mark in found:
+        parts += [text[last : mark.start], _standing(text, mark, put)]
+        last = mark.end
+    return "".join([*parts, text[last:]])
 
 
-def _emails(text: str) -> tuple[str, int]:
-    return _EMAIL.subn("<EMAIL>", text) if "@" in text else (text, 0)
+def _standing(text: str, mark: Found, put: Put) -> str:
+    """What is put for a mark. A number in a piece of JSON becomes a text."""
+    what = text[mark.start : mark.end]
+    kept = put(mark.kind, what)
+    bare = kept != what and mark.kind not in ("EMAIL", "KEY") and text[max(0, mark.start - 4) : mark.start].rstrip().endswith('":')
+    return f'"{kept}"' if bare else kept
 
 
-def _ibans(text: str) -> tuple[str, int]:
+def _by(pattern: re.Pattern[str], fits: Callable[[str], bool] = lambda text: True, group: int = 0) -> Callable[[str], list[Span]]:
+    """A step that finds each match that fits; what stands behind `group` where that is not the whole."""
+
+    def spans(text: str) -> list[Span]:
+        return [(match.end(group) if group else match.start(), match.end()) for match in pattern.finditer(text) if fits(match[0])]
+
+    return spans
+
+
+def _emails(text: str) -> list[Span]:
+    return [match.span() for match in _EMAIL.finditer(text)] if "@" in text else []
+
+
+def _ibans(text: str) -> list[Span]:
     spans, place = [], 0
     while match := _IBAN.search(text, place):
         end = _iban_end(text, *match.span())
         if end:
             spans.append((match.start(), end))
         place = end or match.start() + 4
-    return _put(text, spans, "<IBAN>")
+    return spans
 
 
 def _iban_end(text: str, start: int, end: int) -> int | None:
@@ -209,11 +275,11 @@ def _mod_97(text: str) -> int:
     return int("".join(str(int(letter, 36)) for letter in bare[4:] + bare[:4])) % 97
 
 
-def _cards(text: str) -> tuple[str, int]:
-    return _put(text, [span for run in _RUN.finditer(text) for span in _cards_in(text, run)], "<CARD>")
+def _cards(text: str) -> list[Span]:
+    return [span for run in _RUN.finditer(text) for span in _cards_in(text, run)]
 
 
-def _cards_in(text: str, run: re.Match[str]) -> Iterator[tuple[int, int]]:
+def _cards_in(text: str, run: re.Match[str]) -> Iterator[Span]:
     """The groups of a run that are a card together: 13 to 19 digits, a first digit that issuers use, Luhn's check digit."""
     if run.end() - run.start() < 13 or _is_part(text, run):
         return
@@ -230,7 +296,7 @@ def _cards_in(text: str, run: re.Match[str]) -> Iterator[tuple[int, int]]:
 
 def _is_part(text: str, run: re.Match[str]) -> bool:
     """Whether a run is a piece of a word or a decimal number."""
-    before, after = text[: run.start()][-2:], text[run.end() : run.end() + 1]
+    before, after = text[max(0, run.start() - 2) : run.start()], text[run.end() : run.end() + 1]
     return any(side.isalpha() or side == "_" for side in (before[-1:], after)) or before in ("0.", "0,")
 
 
@@ -251,14 +317,14 @@ def _is_public_ip(text: str) -> bool:
     return not (address.is_loopback or address.is_unspecified) and any(letter.isdigit() for letter in text)
 
 
-def _phones(text: str) -> tuple[str, int]:
+def _phones(text: str) -> list[Span]:
     spans = []
     for match in _PHONE.finditer(text):
         if match["bare"] is None or _is_said(text[max(0, match.start() - 40) : match.start()]):
             end = _phone_end(text, *match.span())
             if end:
                 spans.append((match.start(), end))
-    return _put(text, spans, "<PHONE>")
+    return spans
 
 
 def _is_said(before: str) -> bool:
@@ -281,19 +347,19 @@ def _is_phone(text: str, region: str) -> bool:
         return False
 
 
-_STEPS: tuple[tuple[str, Callable[[str], tuple[str, int]]], ...] = (
-    ("KEY", _by(_CREDENTIALS, "<KEY>")),
-    ("KEY", _by(_PRIVATE_KEY, "<KEY>")),
-    ("KEY", _by(_KEY, "<KEY>")),
-    ("KEY", _named_secrets),
-    ("EMAIL", _emails),
-    ("IBAN", _ibans),
-    ("CARD", _cards),
-    ("CARD", _by(_DOTTED_CARD, "<CARD>", _is_card)),
-    ("SSN", _by(_SSN, "<SSN>")),
-    ("SSN", _said_ssns),
-    ("IP", _by(_IP4, "<IP>", _is_public_ip)),
-    ("IP", _by(_IP6, "<IP>", _is_public_ip)),
-    ("PHONE", _phones),
+_STEPS: tuple[tuple[str, Callable[[str], list[Span]], bool], ...] = (
+    ("KEY", _by(_CREDENTIALS), False),
+    ("KEY", _by(_PRIVATE_KEY), False),
+    ("KEY", _by(_KEY), False),
+    ("KEY", _by(_NAMED_SECRET, group=1), True),
+    ("EMAIL", _emails, False),
+    ("IBAN", _ibans, True),
+    ("CARD", _cards, True),
+    ("CARD", _by(_DOTTED_CARD, _is_card), True),
+    ("SSN", _by(_SSN), True),
+    ("SSN", _by(_SAID_SSN, group=1), True),
+    ("IP", _by(_IP4, _is_public_ip), True),
+    ("IP", _by(_IP6, _is_public_ip), True),
+    ("PHONE", _phones, True),
 )
-"""In this order: a token may hold what looks like a number, a card what looks like a phone's."""
+"""In this order: a token may hold what looks like a number, a card what looks like a phone's. Most find nothing without a digit."""

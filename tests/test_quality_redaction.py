@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as some
 
 import synthdistill
-from synthdistill.redistill.redaction import LEFT, redact, redacted
+from synthdistill.quality.redaction import LEFT, find, redact, redacted
 
 TRIAGE = Path(synthdistill.__file__).parent / "templates" / "triage"
 
@@ -227,3 +228,45 @@ def test_real_questions_and_sums_do_not_change(data, name):
 def test_a_text_made_to_mislead_takes_time_that_grows_with_its_length_only(piece):
     """Were it the square, ten thousand pieces would not come back."""
     assert redact(piece * 10_000)[0] == piece * 10_000
+
+
+@pytest.mark.parametrize("text", PERSONAL)
+def test_what_is_found_lies_in_the_text_in_order_and_apart(text):
+    found = find(text)
+
+    assert all(0 <= mark.start < mark.end <= len(text) for mark in found)
+    assert all(one.end <= other.start for one, other in pairwise(found))
+    assert Counter(mark.kind for mark in found) == redact(text)[1]
+
+
+def test_a_place_is_that_of_the_text_itself_whatever_was_found_before_it():
+    text = "https://bob:hunter2@host.example.com, ann@example.com, +49 171 1234567, 4111 1111 1111 1111"
+
+    assert [(mark.kind, text[mark.start : mark.end]) for mark in find(text)] == [
+        ("KEY", "bob:hunter2"),
+        ("EMAIL", "ann@example.com"),
+        ("PHONE", "+49 171 1234567"),
+        ("CARD", "4111 1111 1111 1111"),
+    ]
+
+
+def test_what_lies_within_a_private_key_is_not_found_a_second_time():
+    text = "-----BEGIN PRIVATE KEY-----\nhttps://bob:hunter2@a.b\n-----END PRIVATE KEY-----"
+
+    assert find(text) == [("KEY", 0, len(text))]
+
+
+def test_other_placeholders_may_be_put():
+    assert redact("ann@example.com", lambda kind, what: f"[{kind}: {len(what)} letters]")[0] == "[EMAIL: 15 letters]"
+
+
+def test_json_that_is_nested_too_deep_to_be_walked_is_read_as_a_text():
+    deep = '["ann@example.com", ' + "[" * 900 + "]" * 900 + "]"
+
+    assert redacted(deep, Counter()).startswith('["<EMAIL>", [')
+
+
+@pytest.mark.parametrize("piece", ["ann@example.com ", "4111 1111 1111 1111 ", "+49 171 1234567 "])
+def test_a_text_full_of_personal_data_takes_time_that_grows_with_its_length_only(piece):
+    """Were it the square, twenty thousand pieces would not come back."""
+    assert len(find(piece * 20_000)) == 20_000
