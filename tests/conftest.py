@@ -5,12 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from production_logs import lines
 from tiny import tiny_model
 
 from synthdistill.content import Contents
 from synthdistill.prompt_template import Template
+
+hypothesis.settings.register_profile("no deadline", deadline=None)  # a first example may load a model
+hypothesis.settings.load_profile("no deadline")
 
 KEYS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "OPENAI_API_KEY", "TEACHER_KEY")
 

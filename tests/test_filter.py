@@ -389,3 +389,136 @@ def test_real_samples_go_through_with_no_row_lost(data, tmp_path):
     assert manifest.counts.read == 5276 == len(examples) + len(dropped)
     assert 0 < len(unclean) < 60
     assert {row.prompt_id for row in examples.values()} == right - unclean
+
+
+def test_near_duplicates_are_dropped_by_default_for_the_row_that_stays(tmp_path):
+    words = " ".join(f"w{number}" for number in range(60))
+    asked = [prompt(f"{words} x{number}") for number in range(5)]
+    rows = [row for one in asked for row in answers(one, "send it")]
+    manifest, examples, dropped = filtered(generated(tmp_path, asked, rows))
+    (kept,) = examples
+
+    assert kept == min(row.id for row in rows)
+    assert {(row.reason, row.kept_instead) for row in dropped.values()} == {("near_duplicate", kept)}
+    assert manifest.counts.more == {"conflict": 0}
+
+
+def test_near_prompts_that_are_answered_otherwise_stay_and_are_counted(tmp_path):
+    words = " ".join(f"w{number}" for number in range(60))
+    asked = [prompt(f"{words} x{number}") for number in range(3)]
+    rows = [row for number, one in enumerate(asked) for row in answers(one, f"label {number}")]
+    manifest, examples, _ = filtered(generated(tmp_path, asked, rows))
+
+    assert len(examples) == 3
+    assert manifest.counts.more == {"conflict": 3}
+    assert all("conflict" in {score.name for score in row.scores} for row in examples.values())
+
+
+def test_near_duplicates_can_be_left(tmp_path):
+    words = " ".join(f"w{number}" for number in range(60))
+    asked = [prompt(f"{words} x{number}") for number in range(5)]
+    rows = [row for one in asked for row in answers(one, "send it")]
+
+    assert len(filtered(generated(tmp_path, asked, rows), stage.Config(near_duplicates=False))[1]) == 5
+
+
+@pytest.mark.parametrize("count", [1, 2, 16])
+def test_the_number_of_shards_changes_no_decision(tmp_path, count):
+    rng = random.Random(3)
+    words = [f"w{number}" for number in range(400)]
+    texts = [" ".join(rng.choices(words, k=40)) for _ in range(60)]
+    texts += [text.replace(text.split()[7], "other") for text in texts]
+    asked = [prompt(text) for text in dict.fromkeys(texts)]
+    rows = [row for one in asked for row in answers(one, "yes", "no", "yes")]
+    config = stage.Config(agree={"min_share": 0.5}, select={"count": 50})
+    found = []
+    for number in (3, count):
+        _, examples, dropped = filtered(generated(tmp_path / str(number), asked, rows, count=number, order=number), config)
+        found.append((sorted(examples), sorted((row.completion_id, row.reason, row.kept_instead) for row in dropped.values())))
+
+    assert found[0] == found[1]
+    assert len(found[0][0]) == 50
+
+
+def test_other_settings_measure_nothing_again_and_say_what_they_would_move(tmp_path):
+    """A function of the user's notes each call."""
+    (tmp_path / "checks.py").write_text(
+        "def size(answer, prompt):\n    open(prompt['reference'], 'a').write('x')\n    return min(1, len(answer) / 10)\n"
+    )
+    calls = tmp_path / "calls"
+    asked = [prompt(f"question {number}", reference=str(calls)) for number in range(10)]
+    place = generated(tmp_path, asked, [row for number, one in enumerate(asked) for row in answers(one, "y" * number)])
+    rules = ["finished", "not_empty"]
+    low, high = (stage.Config(rules=rules, verify=[f"python:checks.py:size>={least}"]) for least in (0.3, 0.6))
+    filtered(place, low)
+    first = calls.read_text()
+    before = {path.name: path.read_bytes() for path in place.stage("filter").iterdir()}
+
+    assert first == "x" * 9
+    assert stage.moved(high, place=place) == {
+        "kept": {"now": 7, "then": 4},
+        "moves": [{"from": "kept", "to": "verify:python", "rows": 3}],
+    }
+    assert before == {path.name: path.read_bytes() for path in place.stage("filter").iterdir()}
+
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "generate").symlink_to(place.stage("generate"))
+    other = Run(tmp_path / "new", tmp_path, "recipe.toml")
+    _, examples, _ = filtered(other, high)
+
+    assert len(examples) == 4
+    assert calls.read_text() == first, "another run of the recipe takes the scores over"
+
+
+def test_a_start_that_ended_goes_on_with_what_was_measured(tmp_path):
+    """The second shard is at fault; once it is mended, the first is not measured again."""
+    (tmp_path / "checks.py").write_text(
+        "def size(answer, prompt):\n    open(prompt['reference'], 'a').write('x')\n"
+        "    if answer == 'stop': raise KeyboardInterrupt\n    return 1\n"
+    )
+    calls = tmp_path / "calls"
+    asked = [prompt(f"question {number}", reference=str(calls)) for number in range(40)]
+    order = sorted(asked, key=lambda one: shards.shard_of(one.id, 3))
+    place = generated(tmp_path, asked, [row for one in order for row in answers(one, "stop" if one == order[-1] else "go")])
+    config = stage.Config(verify=["python:checks.py:size"])
+    with pytest.raises(KeyboardInterrupt):
+        filtered(place, config)
+    done = sum(shards.shard_of(one.id, 3) < 2 for one in asked)
+    before = len(calls.read_text())
+    (place.stage("generate") / "completions-train-00002.jsonl").unlink()
+    filtered(place, config)
+
+    assert done > 0
+    assert before > done
+    assert len(calls.read_text()) == before
+
+
+def test_rows_of_a_file_are_stayed_clear_of_as_well(tmp_path):
+    (tmp_path / "bench.jsonl").write_text(json.dumps({"question": "Where is my card?", "answer": "here"}) + "\n")
+    asked = [prompt("where is my card"), prompt("here")]
+    rows = [row for one in asked for row in answers(one, "a")]
+    _, examples, dropped = filtered(generated(tmp_path, asked, rows), stage.Config(decontaminate={"files": ["bench.jsonl"]}))
+    (row,) = dropped.values()
+
+    assert [one.prompt_id for one in examples.values()] == [asked[1].id]
+    assert row.reason == "decontaminate:equal"
+    assert "bench.jsonl line 1" in row.scores[-1].reason
+
+
+def test_personal_data_is_dropped_or_replaced_in_prompt_and_answer(tmp_path):
+    asked = prompt("write to ann@example.com please")
+    rows = answers(asked, "I wrote to ann@example.com")
+    _, _, dropped = filtered(generated(tmp_path / "a", [asked], rows), stage.Config(pii={"action": "drop"}))
+    _, examples, _ = filtered(generated(tmp_path / "b", [asked], rows), stage.Config(pii={"action": "redact"}))
+
+    assert [row.reason for row in dropped.values()] == ["pii:pii"]
+    assert [turn["content"] for turn in examples[rows[0].id].messages] == ["write to <EMAIL> please", "I wrote to <EMAIL>"]
+
+
+def test_a_prompt_half_of_whose_samples_fail_is_half_as_difficult_as_can_be(tmp_path):
+    asked = prompt("q")
+    rows = answers(asked, "yes", "yes", "no", "")
+    _, examples, _ = filtered(generated(tmp_path, [asked], rows), stage.Config(agree={"min_share": 0.5}))
+    (example,) = examples.values()
+
+    assert {score.name: score.value for score in example.scores}["difficulty"] == 0.5

@@ -206,10 +206,10 @@ def test_no_rows_are_no_problem(tmp_path):
 
 
 @pytest.mark.parametrize("threshold", [0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0])
-def test_at_the_threshold_one_pair_in_ten_thousand_is_missed_at_most(threshold):
+def test_at_the_threshold_one_pair_in_four_thousand_is_missed_at_most(threshold):
     rows, bands = layout(threshold)
 
-    assert (1 - threshold**rows) ** bands <= 1.0001e-4
+    assert (1 - threshold**rows) ** bands <= 2.5001e-4
 
 
 @pytest.mark.parametrize("name", ["banking77", "clinc150", "gsm8k"])

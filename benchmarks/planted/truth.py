@@ -102,7 +102,7 @@ def word_shingles(size: int = 5, tokens: Tokens = spoken) -> Shingles:
     def shingles(text: str) -> set[Hashable]:
         found = tokens(text)
         if len(found) < size:
-            return {normalise(text)}
+            return {normalise(text.replace("\u2019", "'"))}
         return set(zip(*(found[start:] for start in range(size)), strict=False))
 
     return shingles

@@ -8,8 +8,7 @@ Compared are words, without case and punctuation, as GPT-3 did with 13 of them i
 short more often than not; so texts that share most of their words count as well, whatever their order.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -61,9 +60,10 @@ class HeldOut:
         self.config = config
         self.prompts = sorted(set(prompts))
         read = kernel.read([prompt.text for prompt in self.prompts])
+        self._sizes = np.unique(np.diff(read.starts))
         self._whole: dict[bytes, int] = {}
-        for number, key in enumerate(_whole(read)):
-            self._whole.setdefault(key, number)
+        for number in range(len(self.prompts)):
+            self._whole.setdefault(_whole(read, number), number)
         self._runs = kernel.runs(read, config.ngram)
         self._bags = kernel.Bags(read, config.threshold, FEWEST)
 
@@ -72,9 +72,11 @@ class HeldOut:
         for the words to show."""
         runs, places = kernel.overlaps(texts, self.config.ngram, self._runs)
         bags, shares = self._bags.nearest(texts)
-        whole = [self._whole.get(key, -1) for key in _whole(texts)]
+        whole = np.full(len(runs), -1, np.int64)
+        for row in np.flatnonzero(np.isin(np.diff(texts.starts), self._sizes)).tolist():
+            whole[row] = self._whole.get(_whole(texts, row), -1)
         found: list[Overlap | None] = [None] * len(whole)
-        hit = np.flatnonzero((np.array(whole, np.int64) >= 0) | (runs >= 0) | (bags >= 0))
+        hit = np.flatnonzero((whole >= 0) | (runs >= 0) | (bags >= 0))
         for row in hit.tolist():
             if whole[row] >= 0:
                 found[row] = self._overlap("equal", whole[row], 0, None)
@@ -94,8 +96,7 @@ class HeldOut:
         return Overlap(kind, " ".join(words) or self.prompts[number].text, self.prompts[number].name)
 
 
-def _whole(texts: Read) -> Iterator[bytes]:
-    """What stands for all the words of each text, in their order; one of nothing but punctuation is compared as it is."""
-    data, keys, starts = texts.words.tobytes(), texts.keys.tobytes(), texts.starts.tolist()
-    for number, (begin, end) in enumerate(pairwise(starts)):
-        yield data[begin * 8 : end * 8] if end > begin else b"\0" + keys[number * 16 : number * 16 + 16]
+def _whole(texts: Read, row: int) -> bytes:
+    """What stands for all the words of a text, in their order; one of nothing but punctuation is compared as it is."""
+    words = texts.words[texts.starts[row] : texts.starts[row + 1]]
+    return words.tobytes() if len(words) else b"\0" + texts.keys[row].tobytes()

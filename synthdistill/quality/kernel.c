@@ -16,7 +16,7 @@
 #define WIDE
 #endif
 
-#define VERSION 1
+#define VERSION 3
 
 typedef uint8_t u8;
 typedef uint32_t u32;
@@ -78,10 +78,13 @@ static void murmur128(const u8 *p, size_t n, u64 *out) { /* MurmurHash3_x64_128,
     out[1] = h2;
 }
 
-static inline u64 word_hash(const u8 *p, size_t n) { /* up to 7 bytes behind the word are read, and masked */
-    u64 h = 0x9e3779b97f4a7c15ULL * (n + 1);
-    for (; n > 8; p += 8, n -= 8) h = rotl(h ^ load64(p), 29) * 0xbf58476d1ce4e5b9ULL;
-    return mix(rotl(h ^ (load64(p) & (~0ULL >> (64 - 8 * n))), 29) * 0xbf58476d1ce4e5b9ULL);
+static inline u64 mask(size_t n) { return n >= 8 ? ~0ULL : (1ULL << (8 * n)) - 1; } /* the first n bytes */
+
+static inline u64 word_hash(const u8 *p, size_t n) { /* up to 16 bytes behind the word's beginning are read, and masked */
+    u64 h = 0x9e3779b97f4a7c15ULL * n;
+    for (; n > 16; p += 8, n -= 8) h = rotl(h ^ load64(p), 29) * 0xbf58476d1ce4e5b9ULL;
+    u64 low = load64(p) & mask(n), high = load64(p + 8) & mask(n > 8 ? n - 8 : 0);
+    return mix((h ^ low) * 0xbf58476d1ce4e5b9ULL + rotl(high * 0x94d049bb133111ebULL, 31));
 }
 
 /* ---- the pass ---- */
@@ -149,7 +152,10 @@ static i64 tokens(const u8 *text, u8 *kinds, size_t n, u64 *words) {
         for (; ends; ends &= ends - 1) { /* each character that is no part of a word ends one, if only an empty one */
             size_t at = block + (size_t)__builtin_ctzll(ends);
             if (at > n) return count;
-            if (at > begin && !(at - begin == 1 && text[begin] == '_')) words[count++] = word_hash(text + begin, at - begin);
+            size_t end = at;
+            while (begin < end && text[begin] == '\'') begin++; /* quotation marks around a word, not those within */
+            while (begin < end && text[end - 1] == '\'') end--;
+            if (end > begin && !(end - begin == 1 && text[begin] == '_')) words[count++] = word_hash(text + begin, end - begin);
             begin = at + 1;
             if (kinds[at] == SIGN || kinds[at] == ALONE) {
                 while (kinds[begin] == CONTINUED) begin++;
@@ -517,10 +523,11 @@ static i64 elements_of(const u64 *words, i64 n, const u64 *known, const i32 *bas
     return kept; /* sorted: the elements of a word lie between its base and that of the next */
 }
 
-/* For each text of at least `fewest` words the prompt whose bag of words it shares most of, where that is at least `threshold` (Jaccard
- * over bags; ties to the smallest number), else -1. Exact: two bags that share that much share an element of their prefixes, the
- * |x| - ceil(t |x|) + 1 rarest ones (Bayardo, Ma and Srikant 2007, "Scaling up all pairs similarity search"). */
-EXPORT i64 sd_bags(const u64 *words, const i64 *starts, i64 n, i64 fewest, double threshold, const u64 *known, const i32 *base, i64 size,
+/* For each text of at least `fewest` words the prompt (of at most `longest`) whose bag of words it shares most of, where that is at least `threshold` (Jaccard
+ * over bags; ties to the smallest number), else -1. Exact: two bags that share that much share `both` (1 or 2) elements of their prefixes,
+ * the |x| - ceil(t |x|) + both rarest ones (Bayardo, Ma and Srikant 2007, "Scaling up all pairs similarity search"; Wang, Li and Feng 2012,
+ * "Can we beat the prefix filtering?", for 2). */
+EXPORT i64 sd_bags(const u64 *words, const i64 *starts, i64 n, i64 fewest, i64 longest, i64 both, double threshold, const u64 *known, const i32 *base, i64 size,
                    const i32 *room, const u32 *elements, const i64 *own, const i32 *prompts, const i64 *posted, i64 count, i32 *hit,
                    double *share) {
     u32 *mine = NULL;
@@ -530,19 +537,19 @@ EXPORT i64 sd_bags(const u64 *words, const i64 *starts, i64 n, i64 fewest, doubl
         i64 all = starts[i + 1] - starts[i];
         hit[i] = -1;
         share[i] = 0;
-        if (all < fewest) continue;
+        if (all < fewest || (all > longest && !reaches(longest, all + longest, threshold))) continue; /* too long for any */
         if (all > capacity) {
             free(mine);
             mine = malloc((size_t)(capacity = 2 * all) * 4);
             if (!mine) return free(seen), -1;
         }
         i64 held = elements_of(words + starts[i], all, known, base, size, room, mine);
-        i64 must = (i64)(threshold * (double)all - 1e-6), prefix = all - must - (all - held); /* those that no prompt has come first */
+        i64 must = (i64)(threshold * (double)all - 1e-6), prefix = all - must + both - 1 - (all - held); /* those that no prompt has come first */
         for (i64 p = 0; p < held && p < prefix; p++)
             for (i64 q = posted[mine[p]]; q < posted[mine[p] + 1]; q++) {
                 i32 y = prompts[q];
-                if (seen[y] == i + 1) continue;
-                seen[y] = i + 1;
+                seen[y] = seen[y] >> 2 == i + 1 ? seen[y] + ((seen[y] & 3) < 3) : (i + 1) << 2 | 1;
+                if ((seen[y] & 3) != both) continue; /* not yet, or looked at */
                 i64 theirs = own[y + 1] - own[y], small = all < theirs ? all : theirs;
                 if (!reaches(small, all + theirs, threshold)) continue;
                 i64 common = shared(mine, held, elements + own[y], theirs, least_shared(all + theirs, threshold));

@@ -3,10 +3,10 @@
     read = kernel.read(["Where's order 12?", ...])       # keys, and the hashes of the words
     kernel.shingles(read, width=5)                       # the hashes of its runs of five words
 
-Text is folded (Unicode NFKC, case, runs of white space) and cut into words: runs of letters, digits, marks and `_`. Punctuation parts words
-and is left out, but for signs that carry meaning in maths and code; these, and the characters of scripts that put no spaces between
-words (Han, kana, Thai, Lao, Khmer, Burmese), are words by themselves. `kernel.c` has the loops. Arrays go in and out, memory is numpy's;
-the calls let other threads run meanwhile.
+Text is folded (Unicode NFKC, case, runs of white space) and cut into words: runs of letters, digits, marks, `_` and apostrophes. Other
+punctuation parts words and is left out, but for signs that carry meaning in maths and code; these, and the characters of scripts that put no
+spaces between words (Han, kana, Thai, Lao, Khmer, Burmese), are words by themselves. `kernel.c` has the loops. Arrays go in and out, memory
+is numpy's; the calls let other threads run meanwhile.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from synthdistill.errors import MissingError
 
-VERSION = 1
+VERSION = 3
 SPACE, WORD, SIGN, DROPPED, ALONE = range(5)
 MEANT = frozenset("*/%#@&\\")
 """Punctuation to Unicode, but not to a formula or a path."""
@@ -103,9 +103,11 @@ def spoken(text: str) -> list[str]:
         if kind == WORD:
             word += character.lower() if character.isascii() else character
             continue
+        word = word.strip("'")
         found += [word] if word not in ("", "_") else []
         word = ""
         found += [character] if kind in (SIGN, ALONE) else []
+    word = word.strip("'")
     return found + ([word] if word not in ("", "_") else [])
 
 
@@ -199,6 +201,7 @@ class Bags:
         self.threshold, self.fewest = threshold, fewest
         sizes = np.diff(prompts.starts)
         self._count = len(sizes)
+        self._longest = int(sizes.max(initial=0))
         owner = np.repeat(np.arange(self._count), sizes)
         use = (sizes >= fewest)[owner]
         words, owner = prompts.words[use], owner[use]
@@ -219,7 +222,8 @@ class Bags:
         self._elements, owner = element[order].astype(np.uint32), owner[order]
         self._own = np.searchsorted(owner, np.arange(self._count + 1)).astype(np.int64)
         lengths = np.diff(self._own)
-        prefix = lengths - np.floor(threshold * lengths - 1e-6).astype(np.int64)
+        self._both = 2 if threshold * fewest > 1 + 1e-6 else 1
+        prefix = lengths - np.floor(threshold * lengths - 1e-6).astype(np.int64) + self._both - 1
         inside = np.arange(len(owner)) - self._own[owner] < prefix[owner]
         posted, whose = self._elements[inside].astype(np.int64), owner[inside]
         order = np.lexsort((whose, posted))
@@ -231,7 +235,8 @@ class Bags:
         n = len(given.keys)
         hit, share = np.empty(n, np.int32), np.empty(n, np.float64)
         _call(
-            *("sd_bags", given.words, given.starts, n, self.fewest, self.threshold, self._known, self._base, len(self._known)),
+            *("sd_bags", given.words, given.starts, n, self.fewest, self._longest, self._both, self.threshold),
+            *(self._known, self._base, len(self._known)),
             *(self._room, self._elements, self._own, self._prompts, self._posted, self._count, hit, share),
         )
         return hit, share
@@ -260,11 +265,12 @@ def _repeats(words: U64, owner: I64) -> I64:
 
 
 def _folded(text: str) -> bytes:
-    """As `text.normalise`, but for white space, which the pass folds; and A to Z, where the text is nothing but ASCII."""
+    """As `text.normalise`, but for white space, which the pass folds, and A to Z, where the text is nothing but ASCII. An apostrophe is one
+    however it is set."""
     if text.isascii():
         return text.encode()
     normal = unicodedata.normalize
-    return normal("NFKC", normal("NFKC", text).casefold()).casefold().encode("utf-8", "replace")
+    return normal("NFKC", normal("NFKC", text).casefold()).casefold().replace("\u2019", "'").encode("utf-8", "replace")
 
 
 @cache
@@ -283,7 +289,7 @@ def _class(character: str) -> int:
     if character.isspace():
         return SPACE
     category = unicodedata.category(character)
-    if character.isalnum() or character == "_" or category[0] == "M":
+    if character.isalnum() or character in "_'" or category[0] == "M":
         return WORD
     return DROPPED if category[0] == "P" and character not in MEANT else SIGN
 

@@ -7,7 +7,7 @@ Ullman, "Mining of Massive Datasets", chapter 3).
     found.instead, found.conflict
 
 Two texts are compared by their runs of five words: |a and b| / |a or b| of these sets is at least `threshold`, or it is not; texts of fewer
-words by equality. LSH only names the pairs that are worth a look: of those at the threshold it misses one in ten thousand. Rows are looked
+words by equality. LSH only names the pairs that are worth a look: of those at the threshold it misses one in four thousand. Rows are looked
 at from the best to the worst, and each is held against those that stayed, so that none is dropped for being like a row that is not there.
 
 What is kept of a text is four bytes a word, in files; the memory that is needed does not grow with the text.
@@ -34,7 +34,7 @@ VERSION = 1
 """Of what is saved: another way to cut words or to hash them is another version."""
 WIDTH = 5
 """Words of a shingle."""
-MISSED = 1e-4
+MISSED = 2.5e-4
 """The share of pairs just at the threshold that LSH may miss."""
 COMMON = 0.001
 """The share of rows from which on a shingle is common, where the template is unknown; at least `FEW` rows."""

@@ -77,8 +77,16 @@ class Texts:
         into = np.zeros(len(rows) + 1, np.int64)
         np.cumsum(sizes, out=into[1:])
         values = np.empty(int(into[-1]), np.uint32)
-        for place in np.argsort(begins, kind="stable").tolist():  # as they lie in the files
-            values[into[place] : into[place + 1]] = self._values(int(begins[place]), int(begins[place] + sizes[place]))
+        order = np.argsort(begins, kind="stable")  # as they lie in the files
+        ends, first = (begins + sizes)[order], 0
+        while first < len(order):  # a part of the files at a time, with all that is wanted of it
+            begin = int(begins[order[first]])
+            last = max(first + 1, int(np.searchsorted(ends, begin + CHUNK, "right")))
+            some, part = order[first:last], self._values(begin, int(ends[last - 1]))
+            count = sizes[some]
+            inside = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+            values[np.repeat(into[some], count) + inside] = part[np.repeat(begins[some] - begin, count) + inside]
+            first = last
         return Shingles(values, into, np.array(whole[rows]))
 
     def save(self, folder: Path) -> None:

@@ -209,7 +209,7 @@ def _planned(job: Job, stages: list[str]) -> dict[str, Any]:
 
 def _moved(job: Job, stage: str) -> dict[str, Any]:
     """What other settings of a filter that is done would come to, where the answers are those that it read."""
-    if stage != filter_stage.STAGE or load(job.place.stage(stage)) is None or _changes(job, "generate"):
+    if stage != "filter" or load(job.place.stage(stage)) is None or _changes(job, "generate"):
         return {}
     return filter_stage.moved(job.recipe.filter, place=job.place, limit=job.limit)
 
