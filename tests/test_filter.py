@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from synthdistill import shards
 from synthdistill.errors import ChangedError, RecipeError, UnfinishedError
 from synthdistill.manifest import Counts, open_stage
+from synthdistill.ops.rows import look
 from synthdistill.progress import Silent
 from synthdistill.records import Completion, Dropped, Example, Prompt, Usage, digest, encode
 from synthdistill.runs import Run
@@ -403,6 +404,18 @@ def test_near_duplicates_are_dropped_by_default_for_the_row_that_stays(tmp_path)
     assert manifest.counts.more == {"conflict": 0}
 
 
+def test_a_dropped_row_is_shown_beside_the_one_that_stayed(tmp_path):
+    words = " ".join(f"w{number}" for number in range(60))
+    asked = [prompt(f"{words} x{number}") for number in range(2)]
+    place = generated(tmp_path, asked, [row for one in asked for row in answers(one, "send it")])
+    filtered(place)
+    shown = look(place, "filter", reason="near_duplicate", dropped=True)
+    (record,) = shown.records
+
+    assert {record["row"]["asked"], record["kept_row"]["asked"]} == {one.text for one in asked}
+    assert shown.cells[0][2:] == [f"{said['asked']}\n-> send it" for said in (record["row"], record["kept_row"])]
+
+
 def test_near_prompts_that_are_answered_otherwise_stay_and_are_counted(tmp_path):
     words = " ".join(f"w{number}" for number in range(60))
     asked = [prompt(f"{words} x{number}") for number in range(3)]
@@ -457,7 +470,7 @@ def test_other_settings_measure_nothing_again_and_say_what_they_would_move(tmp_p
     assert first == "x" * 9
     assert stage.moved(high, place=place) == {
         "kept": {"now": 7, "then": 4},
-        "moves": [{"from": "kept", "to": "verify:python", "rows": 3}],
+        "moves": {"kept -> verify:python": 3},
     }
     assert before == {path.name: path.read_bytes() for path in place.stage("filter").iterdir()}
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthdistill.errors import StorageError
-from synthdistill.quality import kernel
+from synthdistill.quality import kernel, near_index
 from synthdistill.quality.near import Near, NearDuplicates, layout, shingled
 
 WORDS = [f"w{number}" for number in range(5000)]
@@ -163,6 +163,18 @@ def test_neither_the_order_of_rows_nor_their_parts_change_what_is_kept(tmp_path)
             found = near.decide(np.array(order), np.array(order, np.uint64))
 
         assert {order[row]: order[winner] for row, winner in as_dict(found).items()} == first
+
+
+def test_sides_of_different_length_are_read_row_by_row(tmp_path, monkeypatch):
+    """Many small reads, in which a side with long texts has other numbers of rows than the other."""
+    rng = random.Random(8)
+    rows = [(text(rng, rng.choice([6, 200])), text(rng, rng.choice([6, 50]))) for _ in range(300)]
+    rows += [(edited(rng, asked, 1), said) for asked, said in rows]
+    whole = as_dict(decided(tmp_path, rows, threshold=0.6))
+    monkeypatch.setattr(near_index, "CHUNK", 500)
+
+    assert as_dict(decided(tmp_path, rows, threshold=0.6)) == whole
+    assert len(whole) > 100
 
 
 @pytest.mark.parametrize("common", [False, True])

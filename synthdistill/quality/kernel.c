@@ -16,7 +16,7 @@
 #define WIDE
 #endif
 
-#define VERSION 3
+#define VERSION 4
 
 typedef uint8_t u8;
 typedef uint32_t u32;
@@ -399,6 +399,24 @@ EXPORT void sd_bands(const u32 *minima, i64 k, i64 rows, const u32 *minima2, i64
             for (i64 j = 0; j < rows2; j++) h = rotl(h ^ minima2[i * k2 + band * rows2 + j], 27) * P;
             keys[band * stride + i] = (u32)(mix(h) >> 32);
         }
+}
+
+/* Which of n keys are there more than once. */
+EXPORT i64 sd_repeated(const u32 *keys, i64 n, u8 *out) {
+    u64 size = 16;
+    while (size < 2 * (u64)n) size *= 2;
+    u32 *first = calloc((size_t)size, 4); /* the number of the first row with a key, plus one */
+    if (!first) return -1;
+    for (i64 i = 0; i < n; i++) {
+        u64 place = (keys[i] * 0x9e3779b97f4a7c15ULL) >> 20 & (size - 1);
+        while (first[place] && keys[first[place] - 1] != keys[i]) place = (place + 1) & (size - 1);
+        if (first[place])
+            out[i] = out[first[place] - 1] = 1;
+        else
+            first[place] = (u32)i + 1;
+    }
+    free(first);
+    return 0;
 }
 
 /* ---- which rows stay ---- */

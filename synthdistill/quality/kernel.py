@@ -3,10 +3,10 @@
     read = kernel.read(["Where's order 12?", ...])       # keys, and the hashes of the words
     kernel.shingles(read, width=5)                       # the hashes of its runs of five words
 
-Text is folded (Unicode NFKC, case, runs of white space) and cut into words: runs of letters, digits, marks, `_` and apostrophes. Other
-punctuation parts words and is left out, but for signs that carry meaning in maths and code; these, and the characters of scripts that put no
-spaces between words (Han, kana, Thai, Lao, Khmer, Burmese), are words by themselves. `kernel.c` has the loops. Arrays go in and out, memory
-is numpy's; the calls let other threads run meanwhile.
+Text is folded (Unicode NFKC, case, runs of white space) and cut into words: runs of letters, digits, marks, `_` and apostrophes.
+Other punctuation parts words and is left out, but for signs that carry meaning in maths and code; these, and the characters of scripts
+that put no spaces between words (Han, kana, Thai, Lao, Khmer, Burmese), are words by themselves. `kernel.c` has the loops. Arrays go
+in and out, memory is numpy's; the calls let other threads run meanwhile.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from synthdistill.errors import MissingError
 
-VERSION = 3
+VERSION = 4
 SPACE, WORD, SIGN, DROPPED, ALONE = range(5)
 MEANT = frozenset("*/%#@&\\")
 """Punctuation to Unicode, but not to a formula or a path."""
@@ -160,6 +160,13 @@ def bands(first: U32, rows: int, second: U32 | None, rows2: int, count: int) -> 
     other = first if second is None else second
     _call("sd_bands", first, first.shape[1], rows, other, other.shape[1], rows2, len(first), count, keys, len(first))
     return keys
+
+
+def repeated(keys: U32) -> npt.NDArray[np.bool_]:
+    """Which of n keys are there more than once."""
+    found = np.zeros(len(keys), np.uint8)
+    _call("sd_repeated", keys, len(keys), found)
+    return found.astype(bool)
 
 
 def keep(keys: U32, group: U64, sides: Sequence[Shingles], threshold: float) -> tuple[I64, npt.NDArray[np.bool_]]:
@@ -335,6 +342,6 @@ def _library() -> ctypes.CDLL:
         raise MissingError("the compiled part of the filter (synthdistill/quality/_kernel) is of another version", hint)
     for name in ("sd_shingles", "sd_sets", "sd_cut", "sd_minhash", "sd_bands", "sd_runs", "sd_overlaps"):
         getattr(library, name).restype = None
-    for name in ("sd_read", "sd_count", "sd_keep", "sd_bags"):
+    for name in ("sd_read", "sd_count", "sd_repeated", "sd_keep", "sd_bags"):
         getattr(library, name).restype = ctypes.c_int64
     return library

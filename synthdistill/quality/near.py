@@ -170,14 +170,24 @@ class Near:
     def _key(self) -> None:
         """Make the keys of the rows that have none yet."""
         (rows, second), count = self._rows, self._layout.bands
-        for chunks in zip(*(side.chunks(self._keyed) for side in self._texts), strict=True):
-            first = self._cut(chunks[0])
-            minima = kernel.minhash(first, count * self._layout.rows)
+        done, new = self._keyed, self.count - self._keyed
+        if not new:
+            return
+        keys = np.empty((count, new), np.uint32)
+        by_prompt = np.empty((count, new), np.uint32) if self._by_prompt else None
+        while done < self.count:  # both sides of the same rows, whatever the length of either
+            last = min(side.until(done) for side in self._texts)
+            chunks, here = [side.part(done, last) for side in self._texts], slice(done - self._keyed, last - self._keyed)
+            minima = kernel.minhash(self._cut(chunks[0]), count * self._layout.rows)
             others = kernel.minhash(chunks[1], count * second) if second else None
-            self._keys.add(kernel.bands(minima, rows, others, second, count))
-            if self._by_prompt:
-                self._by_prompt.add(kernel.bands(minima, self._layout.rows, None, 0, count))
-            self._keyed += len(first.whole)
+            keys[:, here] = kernel.bands(minima, rows, others, second, count)
+            if by_prompt is not None:
+                by_prompt[:, here] = kernel.bands(minima, self._layout.rows, None, 0, count)
+            done = last
+        self._keyed = done
+        self._keys.add(keys)
+        if self._by_prompt and by_prompt is not None:
+            self._by_prompt.add(by_prompt)
 
     def _kept(self, keys: Keys, texts: Sequence[Texts], rank: I64, group: U64, left: Mask) -> tuple[I64, Mask]:
         """The rows that are dropped, each with the row kept instead, and whether each is near another."""

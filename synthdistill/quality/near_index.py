@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from synthdistill.errors import storage
+from synthdistill.quality import kernel
 from synthdistill.quality.kernel import I64, U32, U64, Shingles
 
-CHUNK = 1 << 22
+CHUNK = 1 << 20
 """Shingles that are read at once."""
 
 
@@ -60,15 +61,24 @@ class Texts:
         self._whole.append(found.whole)
         self._flat = None
 
-    def chunks(self, first: int = 0) -> Iterator[Shingles]:
-        """All texts from number `first` on, some at a time."""
-        starts, whole = self._index()
-        while first < len(whole):
-            last = int(np.searchsorted(starts, starts[first] + CHUNK, "right")) - 1
-            last = min(max(last, first + 1), len(whole))
-            values = self._values(int(starts[first]), int(starts[last]))
-            yield Shingles(values, starts[first : last + 1] - starts[first], np.array(whole[first:last]))
+    def chunks(self) -> Iterator[Shingles]:
+        """All texts, some at a time."""
+        first = 0
+        while first < self.count:
+            last = self.until(first)
+            yield self.part(first, last)
             first = last
+
+    def until(self, first: int) -> int:
+        """Up to which text, from number `first` on, they are to be read at once."""
+        starts, whole = self._index()
+        return min(max(int(np.searchsorted(starts, starts[first] + CHUNK, "right")) - 1, first + 1), len(whole))
+
+    def part(self, first: int, last: int) -> Shingles:
+        """The texts `first` to `last`."""
+        starts, whole = self._index()
+        values = self._values(int(starts[first]), int(starts[last]))
+        return Shingles(values, starts[first : last + 1] - starts[first], np.array(whole[first:last]))
 
     def of(self, rows: I64) -> Shingles:
         """The shingles of some rows, in their order."""
@@ -150,7 +160,9 @@ class Keys:
         found: npt.NDArray[np.bool_] = np.concatenate([self._alike, np.zeros(new.shape[1], bool)])
         fresh: npt.NDArray[np.bool_] = found[count:]
         for keys, ordered, order in zip(new, self._ordered, self._order, strict=True):
-            fresh |= _repeated(keys)
+            fresh |= kernel.repeated(keys)
+            if not count:
+                continue
             begin, end = np.searchsorted(ordered, keys, "left"), np.searchsorted(ordered, keys, "right")
             fresh |= end > begin
             for first, last in set(zip(begin[end > begin].tolist(), end[end > begin].tolist(), strict=True)):
@@ -192,14 +204,3 @@ def _part(file: BinaryIO, begin: int, end: int) -> U32:
             raise EOFError(f"{file.name} is shorter than it was")
         read += more
     return values
-
-
-def _repeated(keys: U32) -> npt.NDArray[np.bool_]:
-    """Which keys are there more than once."""
-    found = np.zeros(len(keys), bool)
-    order = np.argsort(keys)
-    ordered = keys[order]
-    same = ordered[1:] == ordered[:-1]
-    found[order[1:][same]] = True
-    found[order[:-1][same]] = True
-    return found

@@ -190,7 +190,7 @@ def moved(config: Config, *, place: Run, limit: int | None = None) -> dict[str, 
             "now": sum(n for (now, _), n in moves.items() if now == "kept"),
             "then": sum(n for (_, then), n in moves.items() if then == "kept"),
         },
-        "moves": [{"from": now, "to": then, "rows": n} for (now, then), n in sorted(moves.items()) if now != then],
+        "moves": {f"{now} -> {then}": n for (now, then), n in sorted(moves.items()) if now != then},
     }
 
 
