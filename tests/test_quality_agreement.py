@@ -1,6 +1,6 @@
 import pytest
 
-from synthdistill.quality.agreement import Sample, answer_key, best_first
+from synthdistill.quality.agreement import Agree, Sample, agreed, answer_key, best_first
 
 
 def ranked(*samples):
@@ -57,3 +57,41 @@ def test_among_equals_the_fewest_unscored_then_the_smallest_id_comes_first():
 
 def test_other_answers_come_before_copies():
     assert ranked(("1", "a", 0), ("2", "a", 0), ("3", "a", 0), ("4", "b", 0), ("5", "c", 1)) == ["1", "4", "5", "2", "3"]
+
+
+def fields(*answers, min_share=0.5):
+    samples = [Sample(str(number), answer_key(answer), 0) for number, answer in enumerate(answers)]
+    return agreed(samples, Agree(min_share=min_share, by="fields"))
+
+
+def test_by_fields_each_field_has_a_majority_of_its_own():
+    found = fields('{"a": 1, "b": 1}', '{"a": 1, "b": 2}', '{"a": 2, "b": 1}')
+
+    assert found.majority == ["0"]
+    assert found.shares == {"0": 2 / 3, "1": 0.5, "2": 0.5}
+    assert found.enough
+
+
+def test_by_fields_the_least_agreed_field_decides():
+    rows = ('{"a": 1, "b": 1}', '{"a": 1, "b": 2}', '{"a": 1, "b": 3}')
+
+    assert fields(*rows, min_share=0.3).enough
+    assert not fields(*rows, min_share=0.5).enough
+
+
+def test_by_fields_an_answer_that_nobody_gave_is_not_made_up():
+    rows = ['{"a": 1, "b": 1, "c": 2}', '{"a": 1, "b": 2, "c": 1}', '{"a": 2, "b": 1, "c": 1}']
+    found = fields(*rows)
+
+    assert found.majority == ["0"]
+
+
+def test_by_fields_a_missing_field_is_a_value_and_other_answers_are_compared_whole():
+    assert fields('{"a": 1}', '{"a": 1, "b": null}', '{"a":1.0}').majority == ["0", "2"]
+    assert fields('{"a": 1}', "yes", "Yes").majority == ["1", "2"]
+
+
+def test_a_judges_score_comes_before_votes():
+    rows = [Sample("a", "x", 0, 2.0), Sample("b", "x", 0, None), Sample("c", "y", 0, 4.0)]
+
+    assert [row.id for row in best_first(rows)] == ["c", "a", "b"]

@@ -10,7 +10,7 @@ form of texts do not count, their case does), other text after Unicode normalisa
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from pydantic import Field
@@ -34,9 +34,14 @@ class Sample(NamedTuple):
 
 
 class Agree(Settings):
-    """`[filter] agree`: a prompt needs this share of its samples to give one answer."""
+    """`[filter] agree`: a prompt needs this share of its samples to give one answer, or one value of each field of a JSON answer."""
 
     min_share: float = Field(gt=0, le=1)
+    by: Literal["answer", "fields"] = "answer"
+
+    def what(self) -> dict[str, Any]:
+        """As of all settings; the usual `by` is left out, so that it changes no run that was made before the key was there."""
+        return {key: value for key, value in super().what().items() if (key, value) != ("by", "answer")}
 
 
 class Agreement(NamedTuple):
@@ -51,13 +56,44 @@ class Agreement(NamedTuple):
 
 
 def agreed(samples: Sequence[Sample], agree: Agree) -> Agreement:
-    """How far the samples of one prompt agree. Of answers that are given equally often, the best sample's is the majority's."""
+    """How far the samples of one prompt agree. Of answers that are given equally often, the best sample's is the majority's.
+
+    By fields, a sample's share is the mean over all fields that any sample has, and the field that is least agreed on has to be
+    `min_share`. The majority are the samples with the most frequent value in each field, or, where no sample has them all, the one that
+    comes nearest: an answer that nobody gave is not made up. Samples that are not all JSON objects are compared whole.
+    """
+    objects = [_object(sample.answer) for sample in samples] if agree.by == "fields" else [None]
+    fields = [found for found in objects if found is not None]
+    if len(fields) == len(samples):
+        return _by_fields(samples, fields, agree.min_share)
     votes = Counter(sample.answer for sample in samples)
     most = max(votes.values())
     ranked = best_first([sample for sample in samples if votes[sample.answer] == most])
     majority = [sample.id for sample in ranked if sample.answer == ranked[0].answer]
     shares = {sample.id: votes[sample.answer] / len(samples) for sample in samples}
     return Agreement(shares, majority, most / len(samples) >= agree.min_share)
+
+
+def _by_fields(samples: Sequence[Sample], objects: Sequence[dict[str, bytes]], min_share: float) -> Agreement:
+    """Of each sample's fields, as canonical JSON; a field that is missing is a value of its own."""
+    names = sorted(set().union(*objects))
+    votes = {name: Counter(found.get(name, b"") for found in objects) for name in names}
+    count = len(samples)
+    values = dict(zip((sample.id for sample in samples), objects, strict=True))
+    shares = {name: sum(votes[each][found.get(each, b"")] for each in names) / max(1, count * len(names)) for name, found in values.items()}
+    most = {name: max(votes[name].values()) for name in names}
+    ranked = sorted(best_first(samples), key=lambda sample: -shares[sample.id])
+    whole = [s.id for s in ranked if all(votes[name][values[s.id].get(name, b"")] == most[name] for name in names)]
+    first = values[whole[0] if whole else ranked[0].id]
+    majority = [sample.id for sample in ranked if values[sample.id] == first]
+    return Agreement(shares, majority, min(most.values(), default=count) / count >= min_share)
+
+
+def _object(key: str) -> dict[str, bytes] | None:
+    """The fields of an `answer_key` that is a JSON object, each as canonical JSON."""
+    if not key.startswith("json\0{") or key.count("\0") > 1:
+        return None
+    return {name: bytes(value) for name, value in msgspec.json.decode(key[5:], type=dict[str, msgspec.Raw]).items()}
 
 
 def difficulty(passed: int, samples: int) -> float | None:

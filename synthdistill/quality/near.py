@@ -25,7 +25,7 @@ from pydantic import Field
 
 from synthdistill.errors import StorageError, storage
 from synthdistill.quality import kernel
-from synthdistill.quality.kernel import I64, U64, Read, Shingles
+from synthdistill.quality.kernel import I64, U32, U64, Read, Shingles
 from synthdistill.quality.near_index import Keys, Texts
 from synthdistill.settings import Settings
 
@@ -93,6 +93,7 @@ class Near:
 
     def __init__(self, scratch: Path, config: NearDuplicates, *, common: bool = False, saved: Path | None = None) -> None:
         self.config = config
+        self._scratch = scratch
         self._layout = layout(config.threshold)
         self._settings = {"version": VERSION, "common": common, **config.what()}
         if saved:
@@ -173,8 +174,8 @@ class Near:
         done, new = self._keyed, self.count - self._keyed
         if not new:
             return
-        keys = np.empty((count, new), np.uint32)
-        by_prompt = np.empty((count, new), np.uint32) if self._by_prompt else None
+        keys = self._mapped("rows", (count, new))
+        by_prompt = self._mapped("by-prompt", (count, new)) if self._by_prompt else None
         while done < self.count:  # both sides of the same rows, whatever the length of either
             last = min(side.until(done) for side in self._texts)
             chunks, here = [side.part(done, last) for side in self._texts], slice(done - self._keyed, last - self._keyed)
@@ -188,6 +189,14 @@ class Near:
         self._keys.add(keys)
         if self._by_prompt and by_prompt is not None:
             self._by_prompt.add(by_prompt)
+
+    def _mapped(self, name: str, shape: tuple[int, int]) -> U32:
+        """Numbers in a hidden file that goes with the process that made it."""
+        path = self._scratch / f".near-{name}.tmp"
+        with storage(path):
+            found = np.memmap(path, np.uint32, "w+", shape=shape)
+            path.unlink()  # the mapping holds it
+        return found
 
     def _kept(self, keys: Keys, texts: Sequence[Texts], rank: I64, group: U64, left: Mask) -> tuple[I64, Mask]:
         """The rows that are dropped, each with the row kept instead, and whether each is near another."""
