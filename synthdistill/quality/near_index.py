@@ -131,6 +131,7 @@ class Texts:
             if self._file is not None:
                 self._file.flush()
             self._flat = np.concatenate(self._starts), np.concatenate([np.empty(0, np.uint64), *self._whole])
+            self._starts, self._whole = [self._flat[0]], [self._flat[1]]
         return self._flat
 
 

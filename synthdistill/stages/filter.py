@@ -135,6 +135,7 @@ def run(config: Config, *, place: Run, progress: Progress, limit: int | None = N
             left.add(numbers(funnel.rows, left.near))
             steps.append(funnel.steps)
             advance(funnel.steps[0]["in"])
+            del funnel  # one shard at a time is in memory
         fates = _between(config, sieve, left, place)
         outputs, counts, ends = _write(config, sieve, left, fates, folder, generated)
         conflicts = int((left.conflict & left.left).sum())
@@ -320,6 +321,7 @@ def _ended(sieve: Sieve, left: Survivors, taken: list[_Taken], *, keep: bool = T
             funnel.apply(step.step, lambda rows, fates=fates: fates)  # type: ignore[misc]
         first += len(places)
         yield number, funnel
+        del funnel
 
 
 def _write(
@@ -336,6 +338,7 @@ def _write(
         outputs += _seal(folder, f"dropped-{number:05d}.jsonl", sorted(funnel.dropped, key=lambda row: row.completion_id))
         steps.append(funnel.steps[-len(taken) :])
         counts = summed([counts, funnel.counts()])
+        del funnel, examples
     return outputs, counts, steps
 
 
