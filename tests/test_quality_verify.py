@@ -173,6 +173,9 @@ def test_real_slots_pass_their_schema_and_fail_a_narrower_one(data, folder):
         ("sql", "", 0.0),
         ("sql", "I would join the two tables", 0.0),
         ("sql", "hello", 0.0),
+        ("sql", '{"a": 1}', 0.0),
+        ("sql", "1", 0.0),
+        ("sql", "\ud800 '", 0.0),
         ("sql", "```sql\nSELECT 1\n```", 0.0),
         ("regex:(a+)+b", "a" * 5000, 0.0),
     ],
@@ -194,6 +197,14 @@ def test_forms(folder, name, text, value):
         ("A: 17 of 18", "18", 0.0),
         ("A: -5", "5", 0.0),
         ("no idea", "18", 0.0),
+        ("5 - 3 = 2", "2", 1.0),
+        ("from 3-5", "5", 1.0),
+        ("1 1/2", "1.5", 1.0),
+        (r"\boxed{9^{9^{9}}}", "5", 0.0),
+        (r"\boxed{" + r"\sqrt{" * 60 + "2" + "}" * 61, "2", 0.0),
+        ("1e99999", "5", 0.0),
+        ("3", r"\frac{1}{0}", None),
+        ("3", "(1, 2)", None),
         ("", "18", 0.0),
         ("18", "plenty", None),
         ("18", None, None),
@@ -300,3 +311,21 @@ def test_another_file_is_another_measure_and_another_bound_is_not(folder):
 
     assert len(keys) == 1
     assert verifier("python:checks.py:tone", folder).key not in keys
+
+
+def test_a_function_cannot_change_the_prompt_for_those_after_it(folder):
+    (folder / "checks.py").write_text("def f(answer, prompt):\n    prompt['metadata']['seen'] = 1\n    return True\n")
+    prompt = Prompt("p", [], [], "", "train")
+    verifier("python:checks.py:f", folder).measure(Completion("c", "p", [], 0, "x", "stop", "m", Usage(), 0.0), prompt)
+
+    assert prompt.metadata == {}
+
+
+def test_two_versions_of_a_function_in_one_second_are_told_apart(folder):
+    """Of one length: Python's cache of compiled files would take the first for the second."""
+    found = []
+    for value in ("True ", "False"):
+        (folder / "checks.py").write_text(f"def f(answer, prompt):\n    return {value}\n")
+        found.append(judge("python:checks.py:f", "x", folder).value)
+
+    assert found == [1.0, 0.0]

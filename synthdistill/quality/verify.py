@@ -155,7 +155,7 @@ def choice(given: Given) -> Check:
         return _right("choice", _nothing)
     lines = _read("choice", given.base / path).splitlines() if path and given.base else given.argument.split("|")
     choices = {line.strip() for line in lines if line.strip()}
-    key = "|".join(sorted(choices))
+    key = json.dumps(sorted(choices))  # a line of a file may hold a bar
     return _right("choice", lambda said, asked: "" if said.text.strip() in choices else f"none of the {len(choices)} choices", key)
 
 
@@ -215,9 +215,8 @@ def is_sql(given: Given) -> Check:
         ValueError: there is no such dialect.
         MissingError: the extra `verify` is not installed.
     """
-    if given.base is not None:
-        require("sqlglot", "verify", "[filter] verify = sql")
-    problem = sql.judge(given.argument)
+    sql.known(given.argument)
+    problem = sql.judge(given.argument) if given.base is not None else lambda text: ""
     return _right("sql", lambda completion, prompt: problem(completion.text), given.argument)
 
 
@@ -315,7 +314,7 @@ def _hash(name: str, path: Path) -> str:
 
 def _read(name: str, path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable(name, path, error) from error
 
