@@ -46,9 +46,12 @@ from synthdistill.quality.numeric import equal, final
 from synthdistill.quality.verify import verifier
 from synthdistill.records import Completion, Prompt, Usage, digest, encode
 from synthdistill.runs import Run
+from synthdistill.samplers.base import ScriptedModel, Workload
 from synthdistill.stages import filter as stage
 
 TURNS = 3
+TEACHER = ScriptedModel(kind="scripted", answers="answers.jsonl")
+"""Nobody asks it: there is no judge."""
 UNSEEN = 1000
 CHUNK = 2_000
 """Rows that are read at once."""
@@ -320,7 +323,7 @@ def _end_to_end(count: int) -> Iterator[Figure]:
             "import resource, sys, time; from pathlib import Path; from synthdistill.progress import Silent;"
             "from synthdistill.runs import Run;"
             "from synthdistill.stages import filter as stage; place = Run(Path(sys.argv[1]) / 'run', Path(sys.argv[1]), 'recipe.toml');"
-            "counts = stage.run(stage.Config(), place=place, progress=Silent()).counts;"
+            "counts = stage.run(stage.Config(), teacher=None, place=place, workload=None, progress=Silent()).counts;"
             "print(counts.read, counts.written, time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
         )
         command = [sys.executable, "-c", code, folder]
@@ -377,7 +380,7 @@ def _whole_stage(count: int) -> Iterator[Figure]:
         with tempfile.TemporaryDirectory() as folder:
             place = _generated(Path(folder), [*prompts, *unseen], completions)
             started = time.process_time()
-            counts = stage.run(config, place=place, progress=Silent()).counts
+            counts = stage.run(config, teacher=TEACHER, place=place, workload=Workload(), progress=Silent()).counts
             seconds.append(time.process_time() - started)
     rate = len(completions) / min(seconds)
     how = f"rows/s of the stage, {counts.read} rows of {source}, 4 a prompt, default rules, schema, agreement; {counts.written} kept"

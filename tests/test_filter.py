@@ -16,8 +16,11 @@ from synthdistill.ops.rows import look
 from synthdistill.progress import Silent
 from synthdistill.records import Completion, Dropped, Example, Prompt, Usage, digest, encode
 from synthdistill.runs import Run
+from synthdistill.samplers.base import ScriptedModel, Workload
 from synthdistill.stages import filter as stage
 
+TEACHER = ScriptedModel(kind="scripted", answers="answers.jsonl")
+"""Nobody asks it where there is no judge."""
 LONG = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
 
 
@@ -51,7 +54,7 @@ def generated(folder, prompts, completions, *, order=None, count=3):
 
 def filtered(place, config=None, **options):
     """The manifest, the examples and the dropped rows by completion id."""
-    manifest = stage.run(config or stage.Config(), place=place, progress=Silent(), **options)
+    manifest = stage.run(config or stage.Config(), teacher=TEACHER, place=place, workload=Workload(), progress=Silent(), **options)
     folder = place.stage("filter")
     examples = {row.completion_id: row for row in shards.read(folder, "examples", Example)}
     dropped = {row.completion_id: row for row in shards.read(folder, "dropped", Dropped)}
@@ -313,7 +316,7 @@ def test_a_limit_keeps_the_first_prompts_by_id_with_all_their_samples(tmp_path):
 def test_a_plan_counts_names_the_steps_and_writes_nothing(tmp_path):
     asked = prompt("q")
     place = generated(tmp_path, [asked, prompt("v", "validation")], [*answers(asked, "a", "b"), b"{\n"])
-    plan = stage.plan(stage.Config(verify=["json"]), place=place)
+    plan = stage.plan(stage.Config(verify=["json"]), teacher=TEACHER, place=place)
 
     assert (plan["rows"], plan["compared_with"]) == (3, 1)
     assert plan["steps"] == ["quarantine", "rules", "verify", "best_of_prompt", "decontaminate", "duplicate", "near_duplicate"]
@@ -321,7 +324,7 @@ def test_a_plan_counts_names_the_steps_and_writes_nothing(tmp_path):
 
 
 def test_a_plan_before_generate_knows_the_steps_alone(tmp_path):
-    plan = stage.plan(stage.Config(), place=Run(tmp_path / "main", tmp_path, "recipe.toml"))
+    plan = stage.plan(stage.Config(), teacher=TEACHER, place=Run(tmp_path / "main", tmp_path, "recipe.toml"))
 
     assert plan["rows"] is None
     assert plan["steps"][0] == "quarantine"
@@ -330,7 +333,8 @@ def test_a_plan_before_generate_knows_the_steps_alone(tmp_path):
 def test_it_says_so_when_nothing_is_left(tmp_path):
     asked = prompt("q")
     notes = Notes()
-    stage.run(stage.Config(), place=generated(tmp_path, [asked], answers(asked, "", "")), progress=notes)
+    place = generated(tmp_path, [asked], answers(asked, "", ""))
+    stage.run(stage.Config(), teacher=TEACHER, place=place, workload=Workload(), progress=notes)
 
     assert len(notes.lines) == 1
     assert "kept none of 2 rows; rules:not_empty took 2" in notes.lines[0]
@@ -468,7 +472,7 @@ def test_other_settings_measure_nothing_again_and_say_what_they_would_move(tmp_p
     before = {path.name: path.read_bytes() for path in place.stage("filter").iterdir()}
 
     assert first == "x" * 9
-    assert stage.moved(high, place=place) == {
+    assert stage.moved(high, teacher=TEACHER, place=place) == {
         "kept": {"now": 7, "then": 4},
         "moves": {"kept -> verify:python": 3},
     }

@@ -61,7 +61,9 @@ class Bench:
         return list(shards.read(self.place(run).stage(stage), stem, kind))
 
     def filter(self, run="main", **settings):
-        return filter_stage.run(filter_stage.Config(**settings), place=self.place(run), progress=Silent())
+        return filter_stage.run(
+            filter_stage.Config(**settings), teacher=self.teacher, place=self.place(run), workload=Workload(), progress=Silent()
+        )
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@
    reasoning        answers without the trace or rationale that the student shall learn, where it shall
    rules, pii       an answer by itself
    verify           beside its prompt's reference and schema; the first check that fails drops it
+   judge            a model's verdict on what is left
    agreement        over what is left of a prompt's samples: too little of it drops all, the minority yields to the majority
-   best_of_prompt   the `per_prompt` best: most agreed, fewest unscored, smallest id
+   best_of_prompt   the `per_prompt` best: best judged, most agreed, fewest unscored, smallest id
    decontaminate    rows whose own text overlaps with a validation or held-out prompt, or with a row of a file
    then those between prompts (`quality/survivors.py`):
    duplicate        the same words and the same answer again; the best stays
@@ -45,7 +46,7 @@ from synthdistill.quality import pii as personal_data
 from synthdistill.quality.agreement import Agree
 from synthdistill.quality.checks import Check
 from synthdistill.quality.decontaminate import Decontaminate
-from synthdistill.quality.funnel import Fate, Funnel, Row, summed, together
+from synthdistill.quality.funnel import Fate, Funnel, Row, by_prompt, summed, together
 from synthdistill.quality.near import NearDuplicates
 from synthdistill.quality.rules import rule
 from synthdistill.quality.select import Select, sample
@@ -54,8 +55,10 @@ from synthdistill.quality.teachable import response_kind
 from synthdistill.quality.verify import check, verifier, verify_files
 from synthdistill.records import Dropped, Example, Prompt, Score, digest, encode
 from synthdistill.runs import Run
+from synthdistill.samplers.base import Model, Workload
 from synthdistill.settings import Settings
-from synthdistill.stages import unseen
+from synthdistill.stages import judged, unseen
+from synthdistill.stages import verdicts as kept_verdicts
 from synthdistill.stages.scored import STAGE
 from synthdistill.stages.sieve import Sieve
 from synthdistill.thinking import Learns, learned, taught
@@ -78,6 +81,7 @@ class Config(Settings):
     rules: list[str] = ["finished", "not_empty", "no_refusal", "no_repetition"]
     pii: personal_data.Pii | None = None
     verify: list[str] = []
+    judge: judged.Judge | None = None
     agree: Agree | None = None
     decontaminate: Decontaminate = Decontaminate()
     near_duplicates: NearDuplicates | Literal[False] = NearDuplicates()
@@ -106,18 +110,22 @@ def what(config: Config, base: Path, limit: int | None = None) -> dict[str, Any]
         RecipeError: a file that the recipe names is not there.
     """
     files = verify_files(config.verify, base) | {path: file_hash(base / path) for path in config.decontaminate.files or ()}
+    if config.judge:
+        files |= judged.files(config.judge, base)
     if config.semantic_duplicates:
         files |= {config.semantic_duplicates.model: embeddings.revision(config.semantic_duplicates.model, base)}
     found = {"filter": config.what(), "files": files}
     return found | ({"limit": limit} if limit is not None else {})
 
 
-def run(config: Config, *, place: Run, progress: Progress, limit: int | None = None) -> Manifest:
-    """Filter what `generate` sealed. `limit` keeps the first training prompts by id.
+def run(config: Config, *, teacher: Model, place: Run, workload: Workload, progress: Progress, limit: int | None = None) -> Manifest:
+    """Filter what `generate` sealed. `limit` keeps the first training prompts by id. The teacher judges where no other model is to.
 
     Raises:
         UnfinishedError: `generate` has not ended.
-        RecipeError, MissingError, ChangedError, StorageError: as their docstrings say.
+        RecipeError, MissingError, ChangedError, StorageError, SamplerError: as their docstrings say.
+        BudgetError: the judge's budget does not allow for another verdict; nothing is sealed, what was answered is kept.
+        SynthdistillError: some verdicts could not be had for a passing reason; the next start asks for them again.
     """
     generated = sealed(place, "generate")
     decides = what(config, place.base, limit)
@@ -125,9 +133,17 @@ def run(config: Config, *, place: Run, progress: Progress, limit: int | None = N
     inputs = {"generate": generated.fingerprint}
     opening = open_stage(place.stage(STAGE), STAGE, decides, inputs=inputs, run=place, shards=count_shards(place.stage("generate")))
     if opening.sealed:
+        kept_verdicts.clear(opening.folder)  # a kill may have come between the manifest and this
         return opening.sealed
     folder, total = opening.folder, _rows(generated)
 
+    verdicts = judged.NONE
+    if config.judge:
+        given = _before_judge(sieve, keep=True)
+        verdicts = judged.judge(
+            config.judge, teacher, given, place=place, folder=folder, count_shards=opening.shards, workload=workload, progress=progress
+        )
+        sieve.verdicts = verdicts.scores
     with _survivors(config, generated, folder) as left, progress.task(STAGE, total=total) as advance:
         steps = []
         for number in sieve.shards():
@@ -143,10 +159,21 @@ def run(config: Config, *, place: Run, progress: Progress, limit: int | None = N
     found = together(steps + ends)
     counts.more = {"conflict": conflicts} if config.near_duplicates else {}
     _tell(found, counts, progress, place)
-    return opening.seal(outputs=outputs, counts=counts, files=decides["files"], terms=generated.terms, results={"funnel": found})
+    manifest = opening.seal(
+        outputs=[*outputs, *verdicts.outputs],
+        counts=counts,
+        files=decides["files"],
+        models=verdicts.models,
+        terms=generated.terms,
+        usage=verdicts.usage,
+        cost_usd=verdicts.cost_usd,
+        results={"funnel": found} | ({"judge": verdicts.figures} if config.judge else {}),
+    )
+    kept_verdicts.clear(folder)
+    return manifest
 
 
-def plan(config: Config, *, place: Run, limit: int | None = None) -> dict[str, Any]:
+def plan(config: Config, *, teacher: Model, place: Run, limit: int | None = None) -> dict[str, Any]:
     """What `run` would do: the rows it would read (None while `generate` has not ended) and the steps; where the stage has been done with
     other settings, the rows that these would move. Asks nobody, writes nothing.
 
@@ -158,16 +185,19 @@ def plan(config: Config, *, place: Run, limit: int | None = None) -> dict[str, A
         _checks(config, place)
         return {"rows": None, "compared_with": None, "steps": order(config, {})}
     sieve = _sieve(config, place, generated, limit)
-    return {
+    found: dict[str, Any] = {
         "rows": sum(
             funnel.steps[0]["in"] for funnel in (sieve.sift(number, until=sieve.steps[1], keep=False) for number in sieve.shards())
         ),
         "compared_with": sum(1 for _ in unseen.prompts(place, config.decontaminate)),
         "steps": order(config, generated.config),
     }
+    if config.judge:
+        found["judge"] = judged.plan(config.judge, teacher, _before_judge(sieve, keep=False), place=place, folder=place.stage(STAGE))
+    return found
 
 
-def moved(config: Config, *, place: Run, limit: int | None = None) -> dict[str, Any]:
+def moved(config: Config, *, teacher: Model, place: Run, limit: int | None = None) -> dict[str, Any]:
     """Where rows of a filter that is sealed would go with other settings, from the scores that lie on disk: `kept` now and then, and how
     many rows go from which fate to which. Asks nobody, writes nothing.
 
@@ -177,6 +207,9 @@ def moved(config: Config, *, place: Run, limit: int | None = None) -> dict[str, 
     generated = sealed(place, "generate")
     sealed(place, STAGE)
     sieve = _sieve(config, place, generated, limit)
+    if config.judge:
+        given = _before_judge(sieve, keep=False)
+        sieve.verdicts = judged.known(config.judge, teacher, given, place=place, folder=place.stage(STAGE))
     moves: Counter[tuple[str, str]] = Counter()
     with TemporaryDirectory(prefix="synthdistill-") as folder, _survivors(config, generated, Path(folder)) as left:
         for number in sieve.shards():
@@ -204,6 +237,7 @@ def order(config: Config, generated: Mapping[str, Any]) -> list[str]:
         "rules": True,
         "pii": config.pii is not None,
         "verify": bool(config.verify),
+        "judge": config.judge is not None,
         "agreement": config.agree is not None,
         "best_of_prompt": True,
         "decontaminate": True,
@@ -226,6 +260,7 @@ def _sieve(config: Config, place: Run, generated: Manifest, limit: int | None) -
         rules=rules,
         pii=personal,
         verifiers=verifiers,
+        least_verdict=config.judge.min if config.judge else 0.0,
         agree=config.agree,
         per_prompt=config.select.per_prompt,
         held=unseen.of(place, config.decontaminate),
@@ -234,6 +269,12 @@ def _sieve(config: Config, place: Run, generated: Manifest, limit: int | None) -
         ids = heapq.nsmallest(limit, (prompt.id for prompt in shards.read(place.stage("generate"), "prompts-train", Prompt)))
         sieve.last = ids[-1] if ids else ""
     return sieve
+
+
+def _before_judge(sieve: Sieve, *, keep: bool) -> Iterator[list[Row]]:
+    """What rules and verifiers left, a prompt at a time."""
+    for number in sieve.shards():
+        yield from by_prompt(sieve.sift(number, until="judge", keep=keep).rows)
 
 
 def _checks(config: Config, place: Run, *, templated: bool = False, traces: bool = False) -> tuple[list[Check], Check | None, list[Check]]:

@@ -98,6 +98,18 @@ def _generate_plan(job: Job) -> dict[str, Any]:
     )
 
 
+def _filter(job: Job) -> Manifest:
+    recipe = job.recipe
+    return filter_stage.run(
+        recipe.filter,
+        teacher=recipe.teacher,
+        place=job.place,
+        workload=recipe.workload(job.progress.note),
+        progress=job.progress,
+        limit=job.limit,
+    )
+
+
 def _eval(job: Job) -> Manifest:
     recipe = job.recipe
     return eval_stage.run(
@@ -121,8 +133,8 @@ STAGES: dict[str, Stage] = {
     "generate": Stage(_generate_what, _generate, _generate_plan),
     "filter": Stage(
         lambda job: filter_stage.what(job.recipe.filter, job.place.base, job.limit),
-        lambda job: filter_stage.run(job.recipe.filter, place=job.place, progress=job.progress, limit=job.limit),
-        lambda job: filter_stage.plan(job.recipe.filter, place=job.place, limit=job.limit),
+        _filter,
+        lambda job: filter_stage.plan(job.recipe.filter, teacher=job.recipe.teacher, place=job.place, limit=job.limit),
     ),
     "train": Stage(
         lambda job: train_stage.what(job.recipe.train, job.place, job.limit),
@@ -211,7 +223,7 @@ def _moved(job: Job, stage: str) -> dict[str, Any]:
     """What other settings of a filter that is done would come to, where the answers are those that it read."""
     if stage != "filter" or load(job.place.stage(stage)) is None or _changes(job, "generate"):
         return {}
-    return filter_stage.moved(job.recipe.filter, place=job.place, limit=job.limit)
+    return filter_stage.moved(job.recipe.filter, teacher=job.recipe.teacher, place=job.place, limit=job.limit)
 
 
 def _done(job: Job, stage: str) -> Manifest:

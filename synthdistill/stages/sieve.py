@@ -8,7 +8,7 @@ A shard is sifted as often as it is needed: what is dear to find out lies on dis
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,9 @@ class Sieve:
     rules: Sequence[Check] = ()
     verifiers: Sequence[Check] = ()
     pii: Check | None = None
+    verdicts: Mapping[str, Score] = field(default_factory=dict)
+    """The judge's, by completion id."""
+    least_verdict: float = 0.0
     agree: Agree | None = None
     per_prompt: int = 1
     held: HeldOut | None = None
@@ -119,6 +122,8 @@ class Sieve:
                 return _checked("pii", [self.pii] if self.pii else [], rows, scores)
             case "verify":
                 return _checked("verify", self.verifiers, rows, scores)
+            case "judge":
+                return self._judged(rows)
             case "agreement":
                 return self._agreed(rows)
             case "best_of_prompt":
@@ -126,6 +131,15 @@ class Sieve:
             case "decontaminate":
                 return self._decontaminated(rows)
         raise ValueError(name)
+
+    def _judged(self, rows: list[Row]) -> dict[str, Fate]:
+        fates = {}
+        for row in rows:
+            verdict = self.verdicts.get(row.id) or Score("judge", None, "not asked", "judge")
+            row.scores.append(verdict)
+            if verdict.value is not None and verdict.value < self.least_verdict:
+                fates[row.id] = Fate("judge:min")
+        return fates
 
     def _agreed(self, rows: list[Row]) -> dict[str, Fate]:
         assert self.agree is not None
