@@ -134,6 +134,15 @@ def whole_lines(path: Path) -> Iterator[bytes]:
                 yield line
 
 
+def lines(path: Path) -> Iterator[bytes]:
+    """All lines of a sealed file, the whole ones of a journal."""
+    if path.suffix == ".part":
+        yield from whole_lines(path)
+        return
+    with path.open("rb") as sealed:
+        yield from sealed
+
+
 def write(
     folder: Path, stem: str, rows: Iterable[Any], *, shards: int, key: str = "id", twins: Mapping[str, Path] | None = None
 ) -> list[Output]:

@@ -16,6 +16,7 @@ LEVELS = (
         *(
             "upkeep",
             "thinking",
+            "hushed",
             "hub",
             "sources",
             "prompt_template",
@@ -78,7 +79,7 @@ DOORS = {
     "stdnum": ("quality/redaction",),
     "torch": ("samplers/transformers", "training/"),
     "transformers": (
-        "quality/embeddings",
+        "hushed",
         "samplers/tokenizer",
         "samplers/transformers",
         "samplers/vllm",

@@ -12,19 +12,18 @@ import hashlib
 import importlib.util
 import json
 import math
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from synthdistill.errors import MissingError, RecipeError, require
+from synthdistill.hushed import hushed
 from synthdistill.manifest import file_hash
 from synthdistill.progress import Advance
 from synthdistill.quality.vector_cache import F32, Store, Vectors
@@ -192,7 +191,7 @@ class _SentenceTransformer:
 
     def __init__(self, model: Model, batch: int) -> None:
         require("sentence_transformers", "semantic", KEY)
-        with _quiet(), _translated(model.name):
+        with hushed(), _translated(model.name):
             from sentence_transformers import SentenceTransformer
 
             self._model = SentenceTransformer(str(model.folder), local_files_only=True)
@@ -353,7 +352,7 @@ def _packaged(name: str) -> Path | None:
 def _fetched(name: str) -> Path:
     """The folder of the hub's cache, with the model in it. What is there stays as it is, so that a run is not stopped by a newer one."""
     require("sentence_transformers", "semantic", KEY)
-    with _quiet():
+    with hushed():
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 
@@ -372,26 +371,6 @@ def _fetched(name: str) -> Path:
             words = " ".join(str(error).split())[:200] or type(error).__name__
             hint = "Give a model folder, or go online once"
             raise MissingError(f"{KEY}: {name} is no folder, and cannot be had from the hub: {words}", hint) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No telemetry, no bars, no notices."""
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    from huggingface_hub import constants
-    from transformers.utils import logging
-
-    constants.HF_HUB_DISABLE_TELEMETRY = True  # it was read from the environment when the library was imported
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    getLogger("huggingface_hub").setLevel(ERROR)  # a hub out of reach is told once, not at each retry
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 @contextmanager

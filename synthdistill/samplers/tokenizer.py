@@ -7,11 +7,11 @@ tokenizer.ids(prompt)
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
 
 from synthdistill.errors import RecipeError, unloadable
+from synthdistill.hushed import hushed
 from synthdistill.records import Failure, Prompt, with_parsed_arguments
 from synthdistill.samplers.base import Request
 from synthdistill.thinking import marks, opening
@@ -98,17 +98,8 @@ def cut(text: str, stop: list[str] | None) -> str | None:
 @contextmanager
 def loading(path: str) -> Iterator[None]:
     """Load a part of a model without transformers' bars and notices; what it raises becomes a `RecipeError` or `MissingError`."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    getLogger("huggingface_hub").setLevel(ERROR)  # a hub out of reach is told once, not at each retry
-    logging.disable_progress_bar()
-    try:
-        yield
-    except Exception as error:  # a folder can be broken in as many ways as its formats have readers
-        raise unloadable(f"the model {path}", error) from error
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
+    with hushed():
+        try:
+            yield
+        except Exception as error:  # a folder can be broken in as many ways as its formats have readers
+            raise unloadable(f"the model {path}", error) from error

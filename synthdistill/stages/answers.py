@@ -224,7 +224,7 @@ def earlier(place: Run, note: Callable[[str], None], kind: type[Record], wanted:
         path, number = run_folder / STAGE, 0
         try:
             for path in _files(run_folder / STAGE):
-                for number, line in enumerate(_lines(path), 1):  # noqa: B007  # named where a line cannot be read
+                for number, line in enumerate(shards.lines(path), 1):  # noqa: B007  # named where a line cannot be read
                     if wanted(decode(line, Known).id):
                         yield decode(line, kind)
         except msgspec.DecodeError as error:
@@ -246,15 +246,6 @@ def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return [*sorted(folder.glob(f"{ASKED}-*.jsonl")), *shards.journals(folder, ASKED), *shards.journals(folder, TAKEN)]
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    """All lines of a sealed file, the whole ones of a journal."""
-    if path.suffix == ".part":
-        yield from shards.whole_lines(path)
-        return
-    with path.open("rb") as lines:
-        yield from lines
 
 
 def _with_ids(brief: _Completion, line: bytes, prompt: Prompt) -> bytes:

@@ -89,10 +89,5 @@ class Scores:
 
 
 def _newest_other(place: Run) -> Path | None:
-    """The filter stage that was sealed last in another run of the recipe."""
-    sealed = [
-        path
-        for path in place.folder.parent.glob(f"*/{STAGE}/manifest.json")
-        if path.parent != place.stage(STAGE) and not path.parent.parent.is_symlink()
-    ]
-    return max(sealed, key=lambda path: path.stat().st_mtime_ns).parent if sealed else None
+    """The filter stage of the newest other run of the recipe in which it was sealed."""
+    return next((run / STAGE for run in place.siblings() if (run / STAGE / "manifest.json").exists()), None)

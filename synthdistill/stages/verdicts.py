@@ -185,7 +185,7 @@ class Verdicts:
             path, number = folder, 0
             try:
                 for path in _files(folder, journals=folder != self.folder):
-                    for number, line in enumerate(_lines(path), 1):  # noqa: B007  # named where a line cannot be read
+                    for number, line in enumerate(shards.lines(path), 1):  # noqa: B007  # named where a line cannot be read
                         if wanted(decode(line, _Known).id):
                             yield decode(line, kind)
             except msgspec.DecodeError as error:
@@ -204,12 +204,3 @@ def _files(folder: Path, *, journals: bool) -> list[Path]:
         return []
     parts = [*shards.journals(folder, ASKED), *shards.journals(folder, TAKEN)] if journals else []
     return [*sorted(folder.glob(f"{STEM}-*.jsonl")), *parts]
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    """All lines of a sealed file, the whole ones of a journal."""
-    if path.suffix == ".part":
-        yield from shards.whole_lines(path)
-        return
-    with path.open("rb") as lines:
-        yield from lines

@@ -5,15 +5,14 @@ with quiet(), translated(folder):
 """
 
 import errno
-import os
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from logging import ERROR, getLogger
 from pathlib import Path
 
 from synthdistill.errors import MissingError, require
+from synthdistill.hushed import hushed
 
 
 @contextmanager
@@ -25,23 +24,9 @@ def quiet() -> Iterator[None]:
     """
     for package in ("torch", "transformers", "trl", "datasets"):
         require(package, "train", "train")
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    from huggingface_hub import constants
-    from transformers.utils import logging
-
-    constants.HF_HUB_DISABLE_TELEMETRY = True  # it was read from the environment when the first library was imported
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    getLogger("huggingface_hub").setLevel(ERROR)  # a hub out of reach is told once, not at each retry
-    logging.disable_progress_bar()
-    try:
-        with redirect_stdout(sys.stderr), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
+    with hushed(), redirect_stdout(sys.stderr), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @contextmanager

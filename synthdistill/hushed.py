@@ -1,0 +1,30 @@
+"""transformers and the hub's client without their bars, notices and telemetry, whoever needs them.
+
+with hushed():
+    model = AutoModel.from_pretrained(folder)
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from logging import ERROR, getLogger
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Quiet for as long as it lasts; telemetry stays off."""
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    from huggingface_hub import constants
+    from transformers.utils import logging
+
+    constants.HF_HUB_DISABLE_TELEMETRY = True  # it was read from the environment when the first library was imported
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    getLogger("huggingface_hub").setLevel(ERROR)  # a hub out of reach is told once, not at each retry
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
