@@ -539,3 +539,24 @@ def test_a_prompt_half_of_whose_samples_fail_is_half_as_difficult_as_can_be(tmp_
     (example,) = examples.values()
 
     assert {score.name: score.value for score in example.scores}["difficulty"] == 0.5
+
+
+def test_the_selection_is_balanced_and_mixed_by_what_the_steps_before_it_found(tmp_path):
+    """Twenty prompts of two channels, four samples each, of which all or half pass."""
+    asked = [prompt(f"question {number}", metadata={"channel": "mail" if number < 16 else "chat"}) for number in range(20)]
+    rows = [row for number, one in enumerate(asked) for row in answers(one, *(["yes"] * 4 if number % 2 else ["yes", "yes", "", ""]))]
+    config = stage.Config(select={"count": 8, "balance": "channel", "difficulty": {"easy": 0.5, "medium": 0.5}})
+    _, examples, dropped = filtered(generated(tmp_path, asked, rows), config)
+    channel = {one.id: one.metadata["channel"] for one in asked}
+
+    assert Counter(channel[row.prompt_id] for row in examples.values()) == {"mail": 4, "chat": 4}
+    assert Counter(score.value for row in examples.values() for score in row.scores if score.name == "difficulty") == {0.0: 4, 0.5: 4}
+    assert Counter(row.reason for row in dropped.values())["select:count"] == 12
+
+
+def test_the_most_diverse_rows_are_selected(tmp_path):
+    asked = [prompt(f"the same question about a parcel {number}") for number in range(20)] + [prompt("something else entirely")]
+    rows = [row for one in asked for row in answers(one, "a")]
+    _, examples, _ = filtered(generated(tmp_path, asked, rows), stage.Config(select={"count": 2, "by": "diversity"}))
+
+    assert asked[-1].id in {row.prompt_id for row in examples.values()}

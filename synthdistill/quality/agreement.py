@@ -62,7 +62,7 @@ def agreed(samples: Sequence[Sample], agree: Agree) -> Agreement:
     `min_share`. The majority are the samples with the most frequent value in each field, or, where no sample has them all, the one that
     comes nearest: an answer that nobody gave is not made up. Samples that are not all JSON objects are compared whole.
     """
-    objects = [_object(sample.answer) for sample in samples] if agree.by == "fields" else [None]
+    objects = [answer_fields(sample.answer) for sample in samples] if agree.by == "fields" else [None]
     fields = [found for found in objects if found is not None]
     if len(fields) == len(samples):
         return _by_fields(samples, fields, agree.min_share)
@@ -89,8 +89,8 @@ def _by_fields(samples: Sequence[Sample], objects: Sequence[dict[str, bytes]], m
     return Agreement(shares, majority, min(most.values(), default=count) / count >= min_share)
 
 
-def _object(key: str) -> dict[str, bytes] | None:
-    """The fields of an `answer_key` that is a JSON object, each as canonical JSON."""
+def answer_fields(key: str) -> dict[str, bytes] | None:
+    """The fields of an `answer_key` that is a JSON object, each as canonical JSON; None of any other answer."""
     if not key.startswith("json\0{") or key.count("\0") > 1:
         return None
     return {name: bytes(value) for name, value in msgspec.json.decode(key[5:], type=dict[str, msgspec.Raw]).items()}

@@ -32,10 +32,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from synthdistill import shards
 from synthdistill.evaluation import metrics
@@ -47,11 +47,13 @@ from synthdistill.quality.agreement import Agree
 from synthdistill.quality.checks import Check
 from synthdistill.quality.decontaminate import Decontaminate
 from synthdistill.quality.funnel import Fate, Funnel, Row, by_prompt, summed, together
+from synthdistill.quality.kernel import I64
 from synthdistill.quality.near import NearDuplicates
 from synthdistill.quality.rules import rule
-from synthdistill.quality.select import Select, sample
+from synthdistill.quality.select import Candidate, Select, choose
 from synthdistill.quality.survivors import Mask, Survivors, numbers
 from synthdistill.quality.teachable import response_kind
+from synthdistill.quality.vector_cache import Vectors
 from synthdistill.quality.verify import check, verifier, verify_files
 from synthdistill.records import Dropped, Example, Prompt, Score, digest, encode
 from synthdistill.runs import Run
@@ -87,6 +89,12 @@ class Config(Settings):
     near_duplicates: NearDuplicates | Literal[False] = NearDuplicates()
     semantic_duplicates: semantic.Semantic | None = None
     select: Select = Select()
+
+    @model_validator(mode="after")
+    def _vectors_need_a_model(self) -> Self:
+        if self.select.over == "embeddings" and self.semantic_duplicates is None:
+            raise ValueError('select = { over = "embeddings" } needs the model of semantic_duplicates = { model = "..." }')
+        return self
 
     @field_validator("rules")
     @classmethod
@@ -311,11 +319,35 @@ def _between(config: Config, sieve: Sieve, left: Survivors, place: Run) -> list[
     if config.semantic_duplicates:
         found.append(_Taken("semantic_duplicate", "semantic_duplicate", _semantic(config.semantic_duplicates, sieve, left, place)))
     if config.select.count is not None:
-        names = {left.name(row): row for row in np.flatnonzero(left.left).tolist()}
-        out = np.ones(left.count, bool)
-        out[[names[name] for name in sample(names, config.select.count)]] = False
+        rows = np.flatnonzero(left.left)
+        vectors = _embedded(config, sieve, left, place) if config.select.over == "embeddings" else None
+        kept = choose(lambda: _candidates(config.select, sieve, left, rows), len(rows), config.select, vectors)
+        out = np.zeros(left.count, bool)
+        out[rows[~kept]] = True
         found.append(_Taken("select", "select:count", left.without(out)))
     return found
+
+
+def _candidates(select: Select, sieve: Sieve, left: Survivors, rows: I64) -> Iterator[Candidate]:
+    """The rows that are left, as selection sees them; they are read only where more than their ids matters."""
+    if not select.reads:
+        yield from (Candidate(left.name(row)) for row in rows.tolist())
+        return
+    for row in _left_rows(sieve, left):
+        yield Candidate(row.id, row.prompt.text, row.answer, row.prompt.metadata, row.score("difficulty"), row.score("judge"))
+
+
+def _embedded(config: Config, sieve: Sieve, left: Survivors, place: Run) -> Vectors:
+    """The prompts of what is left by the model that finds what means the same."""
+    assert config.semantic_duplicates is not None
+    model = embeddings.find(config.semantic_duplicates.model, place.base)
+    texts = (row.prompt.text for row in _left_rows(sieve, left))
+    return embeddings.embed(texts, model, _vectors_of(place), batch=config.semantic_duplicates.batch)
+
+
+def _vectors_of(place: Run) -> Path:
+    """Where vectors are kept: beside the runs of the recipe."""
+    return place.folder.parent / ".embeddings"
 
 
 def _left_rows(sieve: Sieve, left: Survivors) -> Iterator[Row]:
@@ -327,16 +359,15 @@ def _left_rows(sieve: Sieve, left: Survivors) -> Iterator[Row]:
 
 
 def _semantic(config: semantic.Semantic, sieve: Sieve, left: Survivors, place: Run) -> Mask:
-    """Embed what is left, and compare. The vectors are kept beside the runs of the recipe."""
+    """Embed what is left, and compare."""
     model = embeddings.find(config.model, place.base)
-    cache = place.folder.parent / ".embeddings"
     sides: list[Callable[[Row], str]] = []
     if config.of != "completion":
         sides.append(lambda row: row.prompt.text)
     if config.of != "prompt":
         sides.append(lambda row: row.said)
     rows = np.flatnonzero(left.left)
-    vectors = [embeddings.embed(map(side, _left_rows(sieve, left)), model, cache, batch=config.batch) for side in sides]
+    vectors = [embeddings.embed(map(side, _left_rows(sieve, left)), model, _vectors_of(place), batch=config.batch) for side in sides]
     marks = None
     if config.numbers:
         texts = ([side(row) for side in sides] for row in _left_rows(sieve, left))
