@@ -243,7 +243,7 @@ def _overlaps(count: int) -> Iterator[Figure]:
     hits: dict[int, int] = {}
     seconds, first, rows = 0.0, 0, iter(corpus.texts)
     while some := list(itertools.islice(rows, CHUNK)):
-        found, more = spent(lambda some=some: held.overlaps(kernel.read(some)))  # type: ignore[misc]
+        found, more = spent(lambda some=some: held.overlaps(some))  # type: ignore[misc]
         hits |= {first + row: int(overlap.name) for row, overlap in enumerate(found) if overlap}
         seconds += more
         first += len(some)
@@ -286,7 +286,7 @@ def _real(folder: Path) -> Iterator[Figure]:
     for name, each in (("clinc_planted", planted), ("clinc_under_system", planted.under_system())):
         held = HeldOut([Unseen(f"{number:05d}", text) for number, text in enumerate(planted.held_out)], Decontaminate())
         texts = [text.removeprefix(f"{each.system}\n\n") for text, _ in each.rows]  # a row's own text: the system's turn is known
-        found = [overlap is not None for overlap in held.overlaps(kernel.read(texts))]
+        found = [overlap is not None for overlap in held.overlaps(texts)]
         wanted = {**each.copies, **each.edits}
         share = sum(found[row] for row in wanted) / len(wanted)
         yield (

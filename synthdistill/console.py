@@ -22,6 +22,7 @@ from rich.text import Text
 from synthdistill.errors import SynthdistillError
 from synthdistill.manifest import Manifest
 from synthdistill.progress import Advance, Progress, Silent
+from synthdistill.report.funnel import remarks
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 EVERY_S = 10.0
@@ -162,6 +163,7 @@ def stage_line(stage: str, manifest: Manifest) -> str:
     lost = [f"{count} {reason}" for reason, count in {**counts.dropped, **counts.failed}.items()]
     parts = [f"{stage:<9} {counts.written} of {counts.read} {COUNTED[stage]}"]
     parts += [f"out: {', '.join(lost)}"] if lost else []
+    parts += remarks(manifest).values()
     parts += [f"{counts.more['taken_over']} taken over"] if counts.more.get("taken_over") else []
     parts += [f"${manifest.cost_usd:.2f}"] if manifest.cost_usd is not None else []
     loss = manifest.results.get("best_validation_loss")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from synthdistill import shards
+from synthdistill.console import stage_line
 from synthdistill.errors import ChangedError, RecipeError, UnfinishedError
 from synthdistill.manifest import Counts, open_stage
 from synthdistill.ops.rows import look
@@ -428,6 +429,7 @@ def test_near_prompts_that_are_answered_otherwise_stay_and_are_counted(tmp_path)
 
     assert len(examples) == 3
     assert manifest.counts.more == {"conflict": 3}
+    assert "; 3 kept beside a near prompt with another answer (conflict); " in stage_line("filter", manifest)
     assert all("conflict" in {score.name for score in row.scores} for row in examples.values())
 
 

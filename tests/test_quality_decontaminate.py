@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthdistill.quality import kernel
 from synthdistill.quality.decontaminate import Decontaminate, Overlap, Unseen
 from synthdistill.quality.decontaminate import HeldOut as Held
 from synthdistill.quality.kernel import spoken
@@ -57,6 +56,16 @@ def test_a_word_changed_in_ten_does_not_hide_a_prompt(place):
     assert overlap == Overlap("near", "0.82 of the words", "p2")
 
 
+@pytest.mark.parametrize("written", ["5-6=", "all-purpose", "(e.g.)", "a/b", "don't", "3.14", "@", "--"])
+def test_what_stands_between_blanks_is_one_word_to_edit(written):
+    words = ASKED.split()[:10]
+
+    for place in range(10):
+        edited = " ".join([*words[:place], written, *words[place + 1 :]])
+        assert kind(HeldOut([" ".join(words)], threshold=0.8), edited) == "near"
+        assert kind(HeldOut([edited], threshold=0.8), " ".join(words)) == "near"
+
+
 def test_below_five_words_only_the_same_words_count():
     held = HeldOut(["where is my card"], threshold=0.5)
 
@@ -68,7 +77,7 @@ def test_below_five_words_only_the_same_words_count():
 def test_it_says_whose_prompt_was_hit():
     held = HeldOut([f"one {ASKED}", "where is my card"], 13)
 
-    assert [overlap and overlap.name for overlap in held.overlaps(kernel.read([ASKED, "Where is my card", "no"]))] == ["p0", "p1", None]
+    assert [overlap and overlap.name for overlap in held.overlaps([ASKED, "Where is my card", "no"])] == ["p0", "p1", None]
 
 
 def test_a_run_may_not_be_pieced_together_from_two_prompts():

@@ -34,6 +34,14 @@ def words_by_category(text):
     return found + ([part] if (part := word.strip("'")) not in ("", "_") else [])
 
 
+def strip(word, loose):
+    while word and loose(word[0]):
+        word = word[1:]
+    while word and loose(word[-1]):
+        word = word[:-1]
+    return word
+
+
 def jaccard(one, other):
     return len(one & other) / len(one | other)
 
@@ -49,6 +57,23 @@ def test_a_text_has_as_many_words_as_its_categories_say(texts):
     read = kernel.read(texts)
 
     assert np.diff(read.starts).tolist() == [len(kernel.spoken(text)) for text in texts]
+
+
+@settings(max_examples=500)
+@given(TEXTS)
+def test_joined_words_are_those_between_blanks_without_punctuation_at_their_ends(text):
+    folded = kernel._folded(text).decode()
+    parts = "".join(f" {character} " if kernel._classes()[ord(character)] == kernel.ALONE else character for character in folded).split()
+    bare = [strip(part, lambda character: kernel._classes()[ord(character)] == kernel.DROPPED).strip("'") for part in parts]
+
+    assert np.diff(kernel.read_joined([text])[1].starts) == sum(word not in ("", "_") for word in bare)
+
+
+def test_a_joined_word_is_the_same_with_punctuation_at_its_ends():
+    plain, dressed, parted = (kernel.read_joined([text])[1].words.tolist() for text in ("top-up 5-6=", '"Top-up", (5-6=)!', "top up 5-6="))
+
+    assert dressed == plain
+    assert parted[2:] == plain[1:] and parted[:2] != plain[:1]
 
 
 @settings(max_examples=300)

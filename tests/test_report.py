@@ -392,6 +392,23 @@ def test_funnel_keeps_validation_rows_apart_from_those_trained_on(plain: Any):
     assert (looked_at.read, looked_at.kept, looked_at.lost) == (7, 6, {"validation_too_long": 1})
 
 
+def test_funnel_tells_what_the_filter_found_out_beside_whom_it_dropped(plain: Any):
+    generated, filtered, trained = (load(plain.stage(stage)) for stage in ("generate", "filter", "train"))
+    assert generated and filtered and trained
+    gold = {"n": 200, "agreement": 0.87, "kappa": 0.714, "shown": False}
+    judge = {"gold": gold, "position_bias": {"compared": 120, "share": 0.05}, "unreadable": 3}
+    steps = [{"step": name, "in": 9, "out": 9, "reasons": {}} for name in ("judge", "near_duplicate")]
+    filtered.counts.more, filtered.results = {"conflict": 41}, {"funnel": steps, "judge": judge}
+
+    said = {step.name: step.remark for step in funnel(generated, filtered, trained)}
+
+    assert said["judge"] == (
+        "judge and gold agree on 87.0% of 200 (kappa 0.71); the order of two answers changed 5.0% of 120 verdicts; 3 verdicts unreadable"
+    )
+    assert said["near_duplicate"] == "41 kept beside a near prompt with another answer (conflict)"
+    assert said["answers asked for"] == ""
+
+
 def test_funnel_gives_reasons(plain: Any):
     text = text_of(plain)
 

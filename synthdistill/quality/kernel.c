@@ -16,7 +16,7 @@
 #define WIDE
 #endif
 
-#define VERSION 4
+#define VERSION 5
 
 typedef uint8_t u8;
 typedef uint32_t u32;
@@ -97,36 +97,53 @@ static inline u32 character(const u8 *p, size_t *width) {
     return *width = 4, (u32)(p[0] & 7) << 18 | (u32)(p[1] & 63) << 12 | (u32)(p[2] & 63) << 6 | (p[3] & 63);
 }
 
+#define BLOCK 32
+
+/* Whether a block is ASCII whose only white space is single blanks; `before` is the byte in front of it. No branches: it is vectorised. */
+static inline int plain(const u8 *p, u8 before) {
+    u8 odd = (u8)((before == ' ') & (p[0] == ' '));
+    for (int j = 0; j < BLOCK; j++) odd |= (u8)(p[j] >> 7 | ((u8)(p[j] - '\t') < 5) | ((u8)(p[j] - 0x1c) < 4));
+    for (int j = 1; j < BLOCK; j++) odd |= (u8)((p[j - 1] == ' ') & (p[j] == ' '));
+    return !odd;
+}
+
 /* Copies text[0..n) to `out` (room for n) with A-Z lowered and runs of white space as one space, none at the ends, and the class of each
  * character to `kinds` (of one of several bytes at the first, CONTINUED behind it); the bytes written. */
-static size_t fold(const u8 *text, size_t n, const u8 *classes, u8 *out, u8 *kinds) {
+WIDE static size_t fold(const u8 *text, size_t n, const u8 *classes, u8 *out, u8 *kinds) {
     size_t size = 0, width = 1;
     unsigned gap = 1; /* the last character was white space, or there was none */
-    for (size_t i = 0; i < n; i += width) {
-        if (text[i] < 0x80) { /* no branches: where words end cannot be foretold */
-            u8 c = text[i], kind = classes[c];
-            unsigned space = kind == SPACE;
-            out[size] = space ? ' ' : (u8)(c + ((unsigned)(c - 'A') < 26u) * 32);
-            kinds[size] = kind;
-            size += !(space & gap);
-            gap = space;
-            width = 1;
-            continue;
+    for (size_t i = 0; i < n;) {
+        for (; i + BLOCK <= n && plain(text + i, gap ? ' ' : 0); i += BLOCK, size += BLOCK) { /* nearly all of most texts */
+            for (int j = 0; j < BLOCK; j++) out[size + j] = (u8)(text[i + j] + ((u8)(text[i + j] - 'A') < 26) * 32);
+            for (int j = 0; j < BLOCK; j++) kinds[size + j] = classes[text[i + j]];
+            gap = text[i + BLOCK - 1] == ' ';
         }
-        u32 c = character(text + i, &width);
-        u8 kind = classes[c];
-        if (kind == SPACE) {
-            out[size] = ' ';
-            kinds[size] = SPACE;
-            size += !gap;
-            gap = 1;
-            continue;
+        for (size_t end = i + BLOCK < n ? i + BLOCK : n; i < end; i += width) {
+            if (text[i] < 0x80) { /* no branches: where words end cannot be foretold */
+                u8 c = text[i], kind = classes[c];
+                unsigned space = kind == SPACE;
+                out[size] = space ? ' ' : (u8)(c + ((unsigned)(c - 'A') < 26u) * 32);
+                kinds[size] = kind;
+                size += !(space & gap);
+                gap = space;
+                width = 1;
+                continue;
+            }
+            u32 c = character(text + i, &width);
+            u8 kind = classes[c];
+            if (kind == SPACE) {
+                out[size] = ' ';
+                kinds[size] = SPACE;
+                size += !gap;
+                gap = 1;
+                continue;
+            }
+            for (size_t j = 0; j < width; j++) {
+                kinds[size] = j ? (kind == WORD ? WORD : CONTINUED) : kind;
+                out[size++] = text[i + j];
+            }
+            gap = 0;
         }
-        for (size_t j = 0; j < width; j++) {
-            kinds[size] = j ? (kind == WORD ? WORD : CONTINUED) : kind;
-            out[size++] = text[i + j];
-        }
-        gap = 0;
     }
     return size > 0 && gap ? size - 1 : size;
 }
@@ -142,17 +159,21 @@ static inline u64 others(const u8 *kinds, u8 kind) {
     return found;
 }
 
-/* The hashes of the words of a folded text; how many. Behind the text there is room for 64 bytes more in both arrays. */
-static i64 tokens(const u8 *text, u8 *kinds, size_t n, u64 *words) {
+/* The hashes of the words of a folded text; how many. Behind the text there is room for 64 bytes more in both arrays. *compound is set
+ * where joining may make other words of them: somewhere a word or sign may touch another. */
+static i64 tokens(const u8 *text, u8 *kinds, size_t n, u64 *words, int *compound) {
     i64 count = 0;
     size_t begin = 0;
-    memset(kinds + n, DROPPED, 64);
+    unsigned touches = 0;
+    memset(kinds + n, SPACE, 64);
     for (size_t block = 0; block <= n; block += 64) {
         u64 ends = others(kinds + block, WORD);
         for (; ends; ends &= ends - 1) { /* each character that is no part of a word ends one, if only an empty one */
             size_t at = block + (size_t)__builtin_ctzll(ends);
-            if (at > n) return count;
+            if (at > n) break;
             size_t end = at;
+            unsigned sign = kinds[at] == SIGN, behind = end > begin, before = kinds[at + 1] != SPACE;
+            touches |= (kinds[at] != SPACE) & ((sign & (behind | before)) | (behind & before));
             while (begin < end && text[begin] == '\'') begin++; /* quotation marks around a word, not those within */
             while (begin < end && text[end - 1] == '\'') end--;
             if (end > begin && !(end - begin == 1 && text[begin] == '_')) words[count++] = word_hash(text + begin, end - begin);
@@ -163,25 +184,50 @@ static i64 tokens(const u8 *text, u8 *kinds, size_t n, u64 *words) {
             }
         }
     }
+    *compound = (int)touches;
     return count;
 }
 
+/* Makes one word of all that stands between blanks, but for punctuation at its ends. */
+static void join(u8 *kinds, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        if (kinds[i] != WORD && kinds[i] != SIGN) continue;
+        size_t last = i;
+        for (size_t j = i; j < n && kinds[j] != SPACE && kinds[j] != ALONE; j++)
+            if (kinds[j] != DROPPED && (kinds[j] != CONTINUED || last + 1 == j)) last = j; /* the end of a sign is a part of it */
+        memset(kinds + i, WORD, last + 1 - i);
+        i = last;
+    }
+}
+
 /* For each of n texts (text[offsets[i]..offsets[i+1])): the 128-bit key of its folded text to keys[2i], the hashes of its words to `words`,
- * those of text i from starts[i] to starts[i+1]. `words` has room for one word a byte; where it is NULL, no words are looked for. */
-EXPORT i64 sd_read(const u8 *text, const i64 *offsets, i64 n, const u8 *classes, u64 *keys, u64 *words, i64 *starts) {
+ * those of text i from starts[i] to starts[i+1]; and those of its joined words to `joined`, from joints[i] to joints[i+1]. Both have room
+ * for one word a byte; where one is NULL, no such words are looked for. */
+EXPORT i64 sd_read(const u8 *text, const i64 *offsets, i64 n, const u8 *classes, u64 *keys, u64 *words, i64 *starts, u64 *joined, i64 *joints) {
     size_t longest = 0;
     for (i64 i = 0; i < n; i++)
         if ((size_t)(offsets[i + 1] - offsets[i]) > longest) longest = (size_t)(offsets[i + 1] - offsets[i]);
     u8 *folded = calloc(2, longest + 128), *kinds = folded + longest + 128;
     if (!folded) return -1;
-    i64 count = 0;
+    i64 count = 0, whole = 0;
     for (i64 i = 0; i < n; i++) {
         size_t size = fold(text + offsets[i], (size_t)(offsets[i + 1] - offsets[i]), classes, folded, kinds);
+        int compound = 0;
         murmur128(folded, size, keys + 2 * i);
         starts[i] = count;
-        if (words) count += tokens(folded, kinds, size, words + count);
+        if (words) count += tokens(folded, kinds, size, words + count, &compound);
+        if (!joined) continue;
+        joints[i] = whole;
+        if (compound) {
+            join(kinds, size);
+            whole += tokens(folded, kinds, size, joined + whole, &compound);
+        } else {
+            memcpy(joined + whole, words + starts[i], (size_t)(count - starts[i]) * sizeof *words);
+            whole += count - starts[i];
+        }
     }
     starts[n] = count;
+    if (joined) joints[n] = whole;
     free(folded);
     return 0;
 }
@@ -480,9 +526,13 @@ EXPORT i64 sd_keep(const u32 *keys, i64 bands, i64 n, const u64 *group, const u3
 
 /* ---- what the rows share with prompts that nobody may be trained on ---- */
 
-/* Puts the runs of `width` words of n texts into a table of `size` (a power of two) places: hashes, and the first text that has each (by
- * number, -1 is an empty place). marks has size * 8 bits. */
-EXPORT void sd_runs(const u64 *words, const i64 *starts, i64 n, i64 width, u64 *hashes, i32 *owner, u8 *marks, i64 size) {
+/* Three bits of a word of a Bloom filter, chosen by a hash; one word for eight places of the table. */
+static inline u64 bits_of(u64 h) { return 1ULL << (h >> 58) | 1ULL << (h >> 52 & 63) | 1ULL << (h >> 46 & 63); }
+static inline u64 word_of(u64 h, i64 size) { return h >> 3 & (u64)(size / 8 - 1); }
+
+/* Puts the runs of `width` words of n texts into a table of `size` (a power of two, 16 or more) places: hashes, and the first text that has
+ * each (by number, -1 is an empty place). marks, of size / 8, is a blocked Bloom filter (Putze, Sanders and Singler 2007). */
+EXPORT void sd_runs(const u64 *words, const i64 *starts, i64 n, i64 width, u64 *hashes, i32 *owner, u64 *marks, i64 size) {
     for (i64 i = 0; i < n; i++)
         for (i64 j = starts[i]; j + width <= starts[i + 1]; j++) {
             u64 h = run_hash(words + j, width), place = h & (u64)(size - 1);
@@ -490,13 +540,12 @@ EXPORT void sd_runs(const u64 *words, const i64 *starts, i64 n, i64 width, u64 *
             if (owner[place] >= 0) continue;
             hashes[place] = h;
             owner[place] = (i32)i;
-            u64 bit = h >> 20 & (u64)(size * 8 - 1);
-            marks[bit >> 3] |= (u8)(1 << (bit & 7));
+            marks[word_of(h, size)] |= bits_of(h);
         }
 }
 
 /* For each text the first run of `width` words that is in the table: whose it is (-1: none) and where it begins, in words. */
-EXPORT void sd_overlaps(const u64 *words, const i64 *starts, i64 n, i64 width, const u64 *hashes, const i32 *owner, const u8 *marks,
+EXPORT void sd_overlaps(const u64 *words, const i64 *starts, i64 n, i64 width, const u64 *hashes, const i32 *owner, const u64 *marks,
                         i64 size, i32 *hit, i64 *where) {
     u64 power = power_of(width);
     for (i64 i = 0; i < n; i++) {
@@ -507,8 +556,8 @@ EXPORT void sd_overlaps(const u64 *words, const i64 *starts, i64 n, i64 width, c
             rolling = rolling * P + words[j];
             if (j - starts[i] >= width) rolling -= power * words[j - width];
             if (j - starts[i] + 1 < width) continue;
-            u64 h = mix(rolling), bit = h >> 20 & (u64)(size * 8 - 1);
-            if (!(marks[bit >> 3] >> (bit & 7) & 1)) continue;
+            u64 h = mix(rolling);
+            if (~marks[word_of(h, size)] & bits_of(h)) continue;
             u64 place = h & (u64)(size - 1);
             while (owner[place] >= 0 && hashes[place] != h) place = (place + 1) & (u64)(size - 1);
             if (owner[place] >= 0) {

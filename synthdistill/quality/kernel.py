@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from synthdistill.errors import MissingError
 
-VERSION = 4
+VERSION = 5
 SPACE, WORD, SIGN, DROPPED, ALONE = range(5)
 MEANT = frozenset("*/%#@&\\")
 """Punctuation to Unicode, but not to a formula or a path."""
@@ -48,6 +48,11 @@ class Read(NamedTuple):
     words: U64
     starts: I64
 
+    def and_(self, more: "Read") -> "Read":
+        """These texts, and more behind them."""
+        starts = np.concatenate([self.starts, self.starts[-1] + more.starts[1:]])
+        return Read(np.concatenate([self.keys, more.keys]), np.concatenate([self.words, more.words]), starts)
+
     def take(self, which: npt.NDArray[np.bool_]) -> "Read":
         """The texts that are marked."""
         if which.all():
@@ -67,23 +72,33 @@ class Shingles(NamedTuple):
 
 def read(texts: Sequence[str]) -> Read:
     """One pass over texts. No text is refused: a lone surrogate counts as a question mark."""
-    data, offsets = _joined(texts)
-    n = len(texts)
-    keys, starts = np.empty((n, 2), np.uint64), np.empty(n + 1, np.int64)
-    words = np.empty(int(offsets[-1]) + 1, np.uint64)
-    _call("sd_read", data, offsets, n, _classes(), keys, words, starts)
-    return Read(keys, words[: starts[-1]], starts)
+    return _read(texts, joined=False)[0]
+
+
+def read_joined(texts: Sequence[str]) -> tuple[Read, Read]:
+    """That of `read`, and the same with joined words: what stands between blanks, without punctuation at its ends. "top-up" is one."""
+    return _read(texts, joined=True)
+
+
+def _read(texts: Sequence[str], *, joined: bool) -> tuple[Read, Read]:
+    data, offsets = _encoded(texts)
+    n, room = len(texts), int(offsets[-1]) + 1
+    keys, words, starts = np.empty((n, 2), np.uint64), np.empty(room, np.uint64), np.empty(n + 1, np.int64)
+    whole, joints = (np.empty(room, np.uint64), np.empty(n + 1, np.int64)) if joined else (None, None)
+    _call("sd_read", data, offsets, n, _classes(), keys, words, starts, whole, joints)
+    plain = Read(keys, words[: starts[-1]], starts)
+    return plain, plain if whole is None or joints is None else Read(keys, whole[: joints[-1]], joints)
 
 
 def keys(texts: Sequence[str]) -> U64:
     """The keys [n, 2] of `read` alone: equal where two texts are the same but for Unicode form, case and white space (`text.normalise`)."""
-    data, offsets = _joined(texts)
+    data, offsets = _encoded(texts)
     found, starts = np.empty((len(texts), 2), np.uint64), np.empty(len(texts) + 1, np.int64)
-    _call("sd_read", data, offsets, len(texts), _classes(), found, None, starts)
+    _call("sd_read", data, offsets, len(texts), _classes(), found, None, starts, None, None)
     return found
 
 
-def _joined(texts: Sequence[str]) -> tuple[U8, I64]:
+def _encoded(texts: Sequence[str]) -> tuple[U8, I64]:
     """The folded bytes of all texts, and where each begins."""
     encoded = [text.encode() if text.isascii() else _folded(text) for text in texts]
     offsets = np.zeros(len(encoded) + 1, np.int64)
@@ -97,18 +112,8 @@ def spoken(text: str) -> list[str]:
     >>> spoken("My top-up: why did it fail?")
     ['my', 'top', 'up', 'why', 'did', 'it', 'fail']
     """
-    found, word, classes = [], "", _classes()
-    for character in _folded(text).decode():
-        kind = classes[ord(character)]
-        if kind == WORD:
-            word += character.lower() if character.isascii() else character
-            continue
-        word = word.strip("'")
-        found += [word] if word not in ("", "_") else []
-        word = ""
-        found += [character] if kind in (SIGN, ALONE) else []
-    word = word.strip("'")
-    return found + ([word] if word not in ("", "_") else [])
+    said = (word.strip("'") for word in _folded(text).decode().translate(_parted()).split(" "))
+    return [word for word in said if word not in ("", "_")]
 
 
 def shingles(given: Read, width: int) -> Shingles:
@@ -183,16 +188,16 @@ def keep(keys: U32, group: U64, sides: Sequence[Shingles], threshold: float) -> 
     return instead, touched.astype(bool)
 
 
-def runs(given: Read, width: int) -> tuple[U64, I32, U8]:
+def runs(given: Read, width: int) -> tuple[U64, I32, U64]:
     """The table of all runs of `width` words that `overlaps` looks into, with the first text that has each."""
     count = int(np.maximum(np.diff(given.starts) - width + 1, 0).sum())
     size = 1 << max(4, (2 * count).bit_length())
-    hashes, owner, marks = np.zeros(size, np.uint64), np.full(size, -1, np.int32), np.zeros(size, np.uint8)
+    hashes, owner, marks = np.zeros(size, np.uint64), np.full(size, -1, np.int32), np.zeros(size // 8, np.uint64)
     _call("sd_runs", given.words, given.starts, len(given.keys), width, hashes, owner, marks, size)
     return hashes, owner, marks
 
 
-def overlaps(given: Read, width: int, table: tuple[U64, I32, U8]) -> tuple[I32, I64]:
+def overlaps(given: Read, width: int, table: tuple[U64, I32, U64]) -> tuple[I32, I64]:
     """The first run of each text that is in the table: whose it is, -1 where there is none, and its first word's number."""
     n = len(given.keys)
     hit, where = np.empty(n, np.int32), np.empty(n, np.int64)
@@ -290,6 +295,22 @@ def _classes() -> U8:
         worded = classes[first:last] == (SIGN if first >= 0x20000 else WORD)
         classes[first:last][worded] = ALONE
     return classes
+
+
+class _Parted(dict[int, str]):
+    """What each character is to `spoken`: itself in a word, and between blanks where it parts words."""
+
+    def __missing__(self, code: int) -> str:
+        kind, character = _classes()[code], chr(code)
+        self[code] = character.lower() if kind == WORD and code < 128 else character if kind == WORD else " "
+        if kind in (SIGN, ALONE):
+            self[code] = f" {character} "
+        return self[code]
+
+
+@cache
+def _parted() -> _Parted:
+    return _Parted()
 
 
 def _class(character: str) -> int:

@@ -16,7 +16,6 @@ from typing import Any
 import msgspec
 
 from synthdistill import shards
-from synthdistill.quality import kernel
 from synthdistill.quality.agreement import Agree, agreed, best_first, difficulty
 from synthdistill.quality.checks import Check
 from synthdistill.quality.damage import damage
@@ -176,8 +175,7 @@ class Sieve:
         fates = {}
         for first in range(0, len(rows), CHUNK):
             some = rows[first : first + CHUNK]
-            texts = [row.prompt.text for row in some]
-            for row, overlap in zip(some, self.held.overlaps(kernel.read(texts), texts), strict=True):
+            for row, overlap in zip(some, self.held.overlaps([row.prompt.text for row in some]), strict=True):
                 row.scores.append(_overlap(overlap))
                 if overlap:
                     fates[row.id] = Fate(f"decontaminate:{overlap.kind}")
