@@ -22,7 +22,7 @@ from rich.text import Text
 from synthdistill.errors import SynthdistillError
 from synthdistill.manifest import Manifest
 from synthdistill.progress import Advance, Progress, Silent
-from synthdistill.report.funnel import remarks
+from synthdistill.quality.funnel import remarks
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 EVERY_S = 10.0

@@ -7,13 +7,13 @@ funnel.rows, funnel.dropped, funnel.steps, funnel.counts()
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
-from synthdistill.manifest import Counts
+from synthdistill.manifest import Counts, Manifest
 from synthdistill.quality.agreement import Sample, answer_key
 from synthdistill.records import Completion, Dropped, Prompt, Score
 
@@ -152,3 +152,24 @@ def by_prompt(rows: Iterable[Row]) -> list[list[Row]]:
     for row in rows:
         groups.setdefault(row.prompt.id, []).append(row)
     return list(groups.values())
+
+
+def remarks(filtered: Manifest) -> dict[str, str]:
+    """What a filter found out beside whom it dropped, by its step."""
+    found = {}
+    if conflicts := filtered.counts.more.get("conflict"):
+        found["near_duplicate"] = f"{conflicts} kept beside a near prompt with another answer (conflict)"
+    if judge := filtered.results.get("judge"):
+        found["judge"] = "; ".join(_judged(judge))
+    return {step: remark for step, remark in found.items() if remark}
+
+
+def _judged(figures: Mapping[str, Any]) -> Iterator[str]:
+    gold, bias = figures["gold"], figures["position_bias"]
+    if gold["n"]:
+        kappa = "" if gold["kappa"] is None else f" (kappa {gold['kappa']:.2f})"
+        yield f"judge and gold agree on {gold['agreement']:.1%} of {gold['n']}{kappa}" + (", which it was shown" if gold["shown"] else "")
+    if bias and bias["compared"]:
+        yield f"the order of two answers changed {bias['share']:.1%} of {bias['compared']} verdicts"
+    if figures["unreadable"]:
+        yield f"{figures['unreadable']} verdicts unreadable"

@@ -3,11 +3,12 @@
 for step in funnel(generate, filtered, train): step.name, step.read, step.kept, step.lost
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from synthdistill.manifest import Manifest
+from synthdistill.quality.funnel import remarks
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,27 +58,6 @@ def _filter(filtered: Manifest) -> list[Step]:
         Step("filter", str(step["step"]), "answers", step["in"], step["out"], _some(step["reasons"]), said.get(str(step["step"]), ""))
         for step in steps
     ]
-
-
-def remarks(filtered: Manifest) -> dict[str, str]:
-    """What a filter found out beside whom it dropped, by its step."""
-    found = {}
-    if conflicts := filtered.counts.more.get("conflict"):
-        found["near_duplicate"] = f"{conflicts} kept beside a near prompt with another answer (conflict)"
-    if judge := filtered.results.get("judge"):
-        found["judge"] = "; ".join(_judged(judge))
-    return {step: remark for step, remark in found.items() if remark}
-
-
-def _judged(figures: Mapping[str, Any]) -> Iterator[str]:
-    gold, bias = figures["gold"], figures["position_bias"]
-    if gold["n"]:
-        kappa = "" if gold["kappa"] is None else f" (kappa {gold['kappa']:.2f})"
-        yield f"judge and gold agree on {gold['agreement']:.1%} of {gold['n']}{kappa}" + (", which it was shown" if gold["shown"] else "")
-    if bias and bias["compared"]:
-        yield f"the order of two answers changed {bias['share']:.1%} of {bias['compared']} verdicts"
-    if figures["unreadable"]:
-        yield f"{figures['unreadable']} verdicts unreadable"
 
 
 def _train(trained: Manifest) -> list[Step]:
