@@ -44,7 +44,7 @@ LEVELS = (
         "stages/scored",
     ),
     ("stages/answers", "stages/verdicts", "stages/forecast", "stages/spend", "stages/synthesis", "stages/sieve"),
-    ("stages/wanted", "stages/judged"),
+    ("stages/wanted", "stages/judged", "stages/material"),
     ("stages/generate", "stages/filter", "stages/train", "stages/eval"),
     ("recipe",),
     ("stages/run",),

@@ -15,7 +15,7 @@ from synthdistill.samplers.base import ApiModel, Identity, Sampling, ScriptedMod
 from synthdistill.samplers.response import Response
 from synthdistill.samplers.scripted import ScriptedSampler
 from synthdistill.stages import filter as filter_stage
-from synthdistill.stages import generate, train
+from synthdistill.stages import generate, material, train
 from synthdistill.stages.asked import Asked
 from synthdistill.stages.form import Form
 from synthdistill.stages.generate import Config
@@ -294,7 +294,7 @@ def test_a_student_with_a_trace_is_trained_on_it_and_its_end_of_turn(bench):
 def test_a_validation_answer_that_the_filter_would_drop_is_no_target(bench, answers, settings, reason):
     bench.generate(*answers, **settings)
 
-    _, dropped = train._validation(train.Config(student="builtin"), bench.place(), None, settings.get("reasoning", "answer"))
+    _, dropped = material.validation_rows(train.Config(student="builtin"), bench.place(), None, settings.get("reasoning", "answer"))
     assert {row.reason for row in dropped} == {reason}
     assert len(dropped) == load(bench.place().stage("generate")).counts.more["prompts_validation"]
 

@@ -12,7 +12,7 @@ from synthdistill import messages
 from synthdistill.prompts import Config, load
 from synthdistill.records import Prompt
 from synthdistill.runs import Run
-from synthdistill.stages import train
+from synthdistill.stages import material, train
 
 
 def tool(name, **properties):
@@ -104,7 +104,7 @@ def test_the_student_is_trained_with_the_tools_of_its_rows(tmp_path, model):
         assert done.returncode == 0, done.stderr
 
     place = Run(tmp_path / "runs" / "toy" / "main", tmp_path, "recipe.toml")
-    material = train._material(train.Config(student=str(model)), Config(source="rows.jsonl"), place, None)
-    found = sorted(material.source.tokenizer.decode(row.prompt).partition("<|user|>")[0] for row in material.train)
+    found = material.load(train.Config(student=str(model)), Config(source="rows.jsonl"), place, None)
+    asked = sorted(found.source.tokenizer.decode(row.prompt).partition("<|user|>")[0] for row in found.train)
 
-    assert found == ["<|tool|>refund<|end|><|tool|>weather<|end|>"] * 6 + ["<|tool|>track<|end|>"] * 6
+    assert asked == ["<|tool|>refund<|end|><|tool|>weather<|end|>"] * 6 + ["<|tool|>track<|end|>"] * 6

@@ -19,7 +19,7 @@ from synthdistill.progress import Silent
 from synthdistill.prompts import Config as Prompts
 from synthdistill.records import Completion, Dropped, Example, Prompt, Usage, digest
 from synthdistill.runs import Run
-from synthdistill.stages import train
+from synthdistill.stages import material, train
 
 PROMPTS = Prompts(source="rows.jsonl")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -106,8 +106,8 @@ def learned(run: Run, model: Path, **settings) -> set[str]:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model)
-    material = train._material(train.Config(student=str(model), **settings), PROMPTS, run, None)
-    return {tokenizer.decode(row.completion, skip_special_tokens=True) for row in material.train}
+    found = material.load(train.Config(student=str(model), **settings), PROMPTS, run, None)
+    return {tokenizer.decode(row.completion, skip_special_tokens=True) for row in found.train}
 
 
 def dropped(run: Run) -> dict[str, str]:

@@ -25,8 +25,8 @@ from synthdistill.redistill.state import Work
 from synthdistill.runs import Run
 from synthdistill.samplers import batch_state
 from synthdistill.shards import seal
+from synthdistill.stages.material import Start
 from synthdistill.stages.run import STAGES, Job, refuse_unfit
-from synthdistill.stages.train import Start
 
 
 def decided(desk: Desk, why: str) -> Work:
