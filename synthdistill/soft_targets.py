@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from synthdistill.errors import StorageError
+from synthdistill.manifest import file_hash
 from synthdistill.shards import Output, seal
 
 F32 = npt.NDArray[np.float32]
@@ -111,7 +112,25 @@ def write(folder: Path, shard: int, targets: Iterable[SoftTargets], capture: Cap
     pq.write_table(
         table, sink, compression="zstd", compression_level=9, use_dictionary=False, use_byte_stream_split=floats, row_group_size=2048
     )
-    return seal(folder / f"{STEM}-{shard:05d}.parquet", sink.getvalue().to_pybytes(), rows=len(rows))
+    return seal(path(folder, shard), sink.getvalue().to_pybytes(), rows=len(rows))
+
+
+def path(folder: Path, shard: int) -> Path:
+    """Where the targets of a shard lie."""
+    return folder / f"{STEM}-{shard:05d}.parquet"
+
+
+def output(folder: Path, shard: int) -> Output:
+    """A shard that an earlier start has sealed, as a manifest lists it.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    import pyarrow.parquet as pq
+
+    place = path(folder, shard)
+    captured(place)
+    return Output(file=place.name, rows=pq.read_metadata(place).num_rows, bytes=place.stat().st_size, sha256=file_hash(place))
 
 
 def read(folder: Path) -> Iterator[SoftTargets]:
@@ -120,9 +139,9 @@ def read(folder: Path) -> Iterator[SoftTargets]:
     Raises:
         StorageError: a file cannot be read as one.
     """
-    for path in sorted(folder.glob(f"{STEM}-*.parquet")):
-        capture = captured(path)
-        for group in _groups(path):
+    for place in sorted(folder.glob(f"{STEM}-*.parquet")):
+        capture = captured(place)
+        for group in _groups(place):
             yield from _rows(group, capture)
 
 

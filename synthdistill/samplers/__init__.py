@@ -72,15 +72,11 @@ def open_sampler(model: Model, base: Path, workload: Workload) -> Sampler:
             from synthdistill.samplers.scripted import ScriptedSampler
 
             return ScriptedSampler(base / model.answers)
-        case BuiltinModel():
+        case TransformersModel() | BuiltinModel():
             from synthdistill.samplers.transformers import TransformersSampler
 
-            return TransformersSampler(str(BUILTIN_TEACHER), identify(model, base).id, workload)
-        case TransformersModel():
-            from synthdistill.samplers.transformers import TransformersSampler
-
-            place = model_folder(model.model, base)
-            return TransformersSampler(str(place or model.model), identify(model, base).id, workload, revision=model.revision)
+            path, revision = weights_of(model, base)
+            return TransformersSampler(path, identify(model, base).id, workload, revision)
         case VllmModel():
             from synthdistill.samplers.vllm import VllmSampler
 
@@ -94,6 +90,17 @@ def open_sampler(model: Model, base: Path, workload: Workload) -> Sampler:
                 engine=model.arguments(),
                 lora=str(adapter) if adapter else None,
             )
+
+
+def weights_of(model: TransformersModel | BuiltinModel, base: Path) -> tuple[str, str | None]:
+    """The folder or hub id of a model in this process, and its revision.
+
+    Raises:
+        RecipeError: a path that is no model folder.
+    """
+    if isinstance(model, BuiltinModel):
+        return str(BUILTIN_TEACHER), None
+    return str(model_folder(model.model, base) or model.model), model.revision
 
 
 def _of_weights(model: str, revision: str | None, base: Path) -> Identity:

@@ -75,6 +75,11 @@ class Row:
     prompt_id: str
     dialogue: Dialogue
 
+    @property
+    def example_id(self) -> str:
+        """The id of its `Example`; a gold row has one of the same make."""
+        return digest(self.id)
+
     def dropped(self, reason: str) -> Dropped:
         """The row as it is left out."""
         return Dropped(self.id, STAGE, reason, [], source_ids=self.source_ids)

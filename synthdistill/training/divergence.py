@@ -55,10 +55,14 @@ class Targets(NamedTuple):
     """[n, K], how often an id was drawn; 0 marks a place that is empty."""
 
 
-def compare(logits: Any, labels: Any, targets: Targets, objective: Objective) -> tuple[Any, Any]:
-    """For logits [n, V] and labels [n] of the student: -log q_1(label) [n], and the divergence at T [n], both in nats."""
+def compare(logits: Any, labels: Any, targets: Targets, objective: Objective, size: int | None = None) -> tuple[Any, Any]:
+    """For logits [n, V] and labels [n] of the student: -log q_1(label) [n], and the divergence at T [n], both in nats. Of the ids that
+    are compared, only those under `size` are tokens to the teacher."""
     whole = logits.logsumexp(-1)
     nll = whole - logits.gather(-1, labels[:, None])[:, 0]
+    if size is not None and size < logits.shape[-1]:
+        logits = logits[:, :size]
+        whole = logits.logsumexp(-1)
     return nll, apart(logits, whole, targets, objective)
 
 

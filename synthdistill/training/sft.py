@@ -2,7 +2,8 @@
 
     trained = fit(Source("models/base", tokenizer, served), rows, validation, Hyperparameters(), folder=folder, progress=progress)
 
-The loss is TRL's: the mean negative log-likelihood of the completions' tokens over the whole batch, however many forward passes it takes.
+The loss is TRL's: the mean negative log-likelihood of the completions' tokens over the whole batch, however many forward passes it takes;
+with `soft`, that of a `Lesson` (`training/soft.py`).
 """
 
 import math
@@ -20,6 +21,7 @@ from synthdistill.training.curve import Curve
 from synthdistill.training.guards import quiet, translated
 from synthdistill.training.hyperparameters import Hyperparameters, Lora
 from synthdistill.training.render import Rendered
+from synthdistill.training.soft import Collator, Lesson, add_soft_head
 from synthdistill.training.student import Source, write
 
 CHECKPOINT_S = 600.0
@@ -51,7 +53,14 @@ class Trained:
 
 
 def fit(
-    source: Source, rows: Sequence[Rendered], validation: Sequence[Rendered], settings: Hyperparameters, *, folder: Path, progress: Progress
+    source: Source,
+    rows: Sequence[Rendered],
+    validation: Sequence[Rendered],
+    settings: Hyperparameters,
+    *,
+    folder: Path,
+    progress: Progress,
+    soft: Lesson | None = None,
 ) -> Trained:
     """Train, or go on training, and write `student/`, `metrics.jsonl` and, with an adapter, `adapter/` to `folder`.
 
@@ -68,7 +77,9 @@ def fit(
         total = settings.steps(len(rows))
         with progress.task("train", total=total, done=last.step if last else 0) as advance:
             watch = Watch(curve, advance, folder / "checkpoints")
-            trainer = trainer_for(model, source.tokenizer, rows, validation, settings, folder=folder / "checkpoints", watch=watch)
+            trainer = trainer_for(
+                model, source.tokenizer, rows, validation, settings, folder=folder / "checkpoints", watch=watch, soft=soft
+            )
             if _visible_gpus() > 1 and trainer.args.device.type == "cuda":
                 progress.note("train uses the first of several GPUs; CUDA_VISIBLE_DEVICES chooses another")
             _run(trainer, last, keep_best=bool(settings.early_stop))
@@ -86,11 +97,15 @@ def trainer_for(
     *,
     folder: Path,
     watch: "Watch | None" = None,
+    soft: Lesson | None = None,
 ) -> Any:
     """TRL's trainer over rows that are ids already, in our order of batches, with its own printing off."""
     from transformers import EarlyStoppingCallback, PrinterCallback
 
     data = _dataset(rows)
+    if soft:
+        data = data.add_column("row", list(range(len(rows))))
+        add_soft_head(model, soft)  # before TRL's own and an adapter wrap it
     held = _dataset(sorted(validation, key=len)) if validation else None
     arguments = _arguments(settings, len(rows), max(map(len, [*rows, *validation])), folder, validates=bool(validation), model=model)
     try:
@@ -108,6 +123,8 @@ def trainer_for(
         raise RecipeError(f"[train] adapter does not fit the student: {error}", "Name layers that it has, or leave target out") from error
     if len(trainer.train_dataset) != len(rows):
         raise SynthdistillError(f"the trainer took {len(trainer.train_dataset)} of {len(rows)} rows", "Please report this")
+    if soft:
+        trainer.data_collator = Collator(trainer.data_collator, soft)
     trainer.order = Order([len(row) for row in rows], settings.batch_size, settings.seed)
     trainer.remove_callback(PrinterCallback)
     if validation and settings.early_stop:
@@ -143,6 +160,7 @@ class Watch:
             if not math.isfinite(logs["loss"]):
                 raise SynthdistillError(f"the loss is {logs['loss']} at step {state.global_step}", "Lower [train] learning_rate")
             line = {"loss": logs["loss"], "learning_rate": logs["learning_rate"]}
+            line |= {name: logs[name] for name in ("nll", "apart") if name in logs}
             self.curve.add(place | line, tokens=int(logs["num_tokens"]))
         elif "eval_loss" in logs:
             self.curve.add(place | {"validation_loss": logs["eval_loss"]}, tokens=int(logs["eval_num_tokens"]))
@@ -156,15 +174,33 @@ class Watch:
 
 
 def _trainer_class() -> Any:
+    import torch
     from trl import SFTTrainer
 
     class Trainer(SFTTrainer):  # type: ignore[misc]
-        """TRL's, with our order of rows, and without the model card that it writes beside each checkpoint."""
+        """TRL's, with our order of rows, soft targets where there are some, and without the model card beside each checkpoint."""
 
         order: Order
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             return self.order
+
+        def _set_signature_columns_if_needed(self) -> None:
+            self._signature_columns = ["input_ids", "labels", "seq_lengths", "row"]
+
+        def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+            if "soft" not in inputs:
+                return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            found = model(**inputs)
+            sums = self.accelerator.gather_for_metrics(torch.stack([found["nll"], found["apart"], found["tokens"].float()])[None]).sum(0)
+            for name, value in zip(("nll", "apart"), (sums[:2] / sums[2]).tolist(), strict=True):
+                self._metrics["train"][name].append(value)
+            self._total_train_tokens += int(self.accelerator.gather_for_metrics(inputs["attention_mask"].sum()).sum())
+            self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+            if num_items_in_batch is None:
+                return found["loss"] / found["tokens"]
+            shared = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1  # DDP takes the mean over processes
+            return found["loss"] / num_items_in_batch * shared
 
         def create_model_card(self, *_: Any, **__: Any) -> None:
             """Checkpoints are not for publishing."""

@@ -25,19 +25,38 @@ class Source:
     served: Served
 
 
-def open_tokenizer(model: str) -> tuple[Any, int | None]:
+def open_tokenizer(model: str, revision: str | None = None) -> tuple[Any, int | None]:
     """The tokenizer of a folder or hub id, and the tokens that the model's context holds (None where it sets no limit).
 
     Raises:
         RecipeError, MissingError: it cannot be loaded.
     """
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoTokenizer
+
+    config = _config(model, revision)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
+    except Exception as error:  # a folder can be broken in as many ways as its formats have readers
+        raise unloadable(f"the model {model}", error) from error
+    return tokenizer, getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def places(model: str, revision: str | None = None) -> int:
+    """The rows of a model's output layer: at least one for each id, and often some more as padding.
+
+    Raises:
+        RecipeError, MissingError: its config cannot be loaded.
+    """
+    return int(_config(model, revision).get_text_config().vocab_size)
+
+
+def _config(model: str, revision: str | None) -> Any:
+    from transformers import AutoConfig
 
     try:
-        config, tokenizer = AutoConfig.from_pretrained(model), AutoTokenizer.from_pretrained(model)
-    except Exception as error:  # a folder can be broken in as many ways as its formats have readers
-        raise unloadable(f"the student {model}", error) from error
-    return tokenizer, getattr(config.get_text_config(), "max_position_embeddings", None)
+        return AutoConfig.from_pretrained(model, revision=revision)
+    except Exception as error:  # as above
+        raise unloadable(f"the model {model}", error) from error
 
 
 def write(model: Any, source: Source, stored: Any, folder: Path) -> None:
