@@ -98,6 +98,21 @@ def filter_(
 
 
 @app.command()
+def label(
+    recipe: Recipe,
+    run: RunName = "main",
+    settings: Set = [],  # noqa: B006
+    limit: Limit = None,
+    accept_terms: AcceptTerms = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """The teacher's soft targets for the kept examples; for method soft."""
+    _stage("label", recipe, run, settings, limit, dry_run, as_json, quiet, accept_terms=accept_terms)
+
+
+@app.command()
 def train(
     recipe: Recipe,
     run: RunName = "main",
@@ -462,10 +477,10 @@ def _stage(
 
 
 def _whole(job: "Job", dry_run: bool, as_json: bool) -> None:
-    from synthdistill.stages.run import STAGES, run
+    from synthdistill.stages.run import run, sequence
 
     if dry_run:
-        _planned(job, list(STAGES), as_json)
+        _planned(job, sequence(job.recipe), as_json)
         return
     manifests = run(job, told=_told(as_json))
     _judged(job, manifests, as_json, tell_stages=False)

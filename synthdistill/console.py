@@ -29,7 +29,7 @@ EVERY_S = 10.0
 """Without a terminal, a line about a step this often."""
 DRAWN_S = 0.1
 """In one, the bar."""
-COUNTED = {"generate": "answers", "filter": "answers kept", "train": "rows", "eval": "prompts"}
+COUNTED = {"generate": "answers", "filter": "answers kept", "label": "rows scored", "train": "rows", "eval": "prompts"}
 """What a stage's line counts."""
 
 

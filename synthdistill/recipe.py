@@ -25,6 +25,7 @@ from synthdistill.settings import Settings, how
 from synthdistill.stages import eval as eval_stage
 from synthdistill.stages import filter as filter_stage
 from synthdistill.stages import generate as generate_stage
+from synthdistill.stages import label as label_stage
 from synthdistill.stages import train as train_stage
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
@@ -47,6 +48,7 @@ class Recipe(Settings):
     teacher: Model
     generate: generate_stage.Config = generate_stage.Config()
     filter: filter_stage.Config = filter_stage.Config()
+    label: label_stage.Config | None = None
     train: train_stage.Config
     eval: eval_stage.Config = eval_stage.Config()
     gate: eval_stage.Gate = how(eval_stage.Gate())
@@ -66,6 +68,25 @@ class Recipe(Settings):
         if self.train.gold and self.generate.reasoning != "answer":
             raise ValueError('[train] gold = true has no trace to teach: it goes with [generate] reasoning = "answer" only')
         return self
+
+    @model_validator(mode="after")
+    def _labels_are_read(self) -> Self:
+        method, label = self.train.method, self.labels
+        if not isinstance(method, train_stage.Soft):
+            if self.label:
+                raise ValueError('[label] is for [train] method = { kind = "soft" } only: set that, or leave [label] out')
+            return self
+        if method.temperature not in (1, *label.temperatures):
+            stored = ", ".join(f"{temperature:g}" for temperature in (1, *label.temperatures))
+            raise ValueError(f"[train] method temperature = {method.temperature:g} is none of {stored}: add it to [label] temperatures")
+        if label.tail == "sample" and method.divergence != "forward":
+            raise ValueError(f'[label] tail = "sample" stands for a forward divergence only: [train] method has {method.divergence!r}')
+        return self
+
+    @property
+    def labels(self) -> label_stage.Config:
+        """`[label]`, or what it is where it is left out."""
+        return self.label or label_stage.Config()
 
     def workload(self, note: Callable[[str], None]) -> Workload:
         """The part of `[run]` that a sampler sees, and where it may say a line."""

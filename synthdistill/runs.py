@@ -65,7 +65,7 @@ class Run:
 
     def command(self, stage: str) -> str:
         """The command that does a stage of this run."""
-        if self.again and stage in ("generate", "filter", "train", "eval", "run"):
+        if self.again and stage in ("generate", "filter", "label", "train", "eval", "run"):
             return self.again
         named = "" if self.name == "main" else f" --run {self.name}"
         return f"synthdistill {stage} {self.recipe}{named}"

@@ -145,6 +145,18 @@ def read(folder: Path) -> Iterator[SoftTargets]:
             yield from _rows(group, capture)
 
 
+def capture_of(folder: Path) -> Capture:
+    """What the files of a folder have of each distribution.
+
+    Raises:
+        StorageError: there is none, or they do not agree.
+    """
+    found = {captured(place) for place in folder.glob(f"{STEM}-*.parquet")}
+    if len(found) != 1:
+        raise StorageError(f"{folder} has {'no' if not found else 'several kinds of'} soft targets", "Label again, with --run NEW")
+    return found.pop()
+
+
 def captured(path: Path) -> Capture:
     """What a file has of each distribution.
 

@@ -45,7 +45,7 @@ LEVELS = (
     ),
     ("stages/answers", "stages/verdicts", "stages/forecast", "stages/spend", "stages/synthesis", "stages/sieve"),
     ("stages/wanted", "stages/judged", "stages/material"),
-    ("stages/generate", "stages/filter", "stages/train", "stages/eval"),
+    ("stages/generate", "stages/filter", "stages/label", "stages/train", "stages/eval"),
     ("recipe",),
     ("stages/run",),
     ("ops", "report", "console"),
@@ -78,7 +78,7 @@ DOORS = {
     "sentence_transformers": ("quality/embeddings",),
     "sqlglot": ("quality/sql",),
     "stdnum": ("quality/redaction",),
-    "torch": ("samplers/transformers", "training/"),
+    "torch": ("samplers/transformers", "samplers/transformers_scores", "training/"),
     "transformers": (
         "hushed",
         "samplers/tokenizer",

@@ -26,14 +26,14 @@ from synthdistill.runs import Run
 from synthdistill.samplers import batch_state
 from synthdistill.shards import seal
 from synthdistill.stages.material import Start
-from synthdistill.stages.run import STAGES, Job, refuse_unfit
+from synthdistill.stages.run import Job, refuse_unfit, sequence
 
 
 def decided(desk: Desk, why: str) -> Work:
     """The run that is to be made, in the state from now on. Nothing of it is on disk yet."""
     state, champion = desk.state, desk.in_use
     start = champion if desk.config.start == "current" else None
-    if start and (changes := desk.changes_since(start, ("generate", "filter", "train"))):
+    if start and (changes := desk.changes_since(start, tuple(name for name in sequence(desk.recipe) if name != "eval"))):
         told = f"{start.name} was made by another recipe ({'; '.join(changes)}), so that the new run starts from [train] student"
         desk.job.progress.note(f"redistill: {told}")
         start = None
@@ -94,7 +94,7 @@ def obstacle(desk: Desk, work: Work) -> str:
     """
     desk.take_in_recipe()
     gone = [name for name in (work.champion, work.start) if name and not is_whole(desk.runs / name)]
-    changes = desk.changes_since(desk.run_named(work.run), tuple(STAGES))
+    changes = desk.changes_since(desk.run_named(work.run), tuple(sequence(desk.recipe)))
     why = ""
     if gone:
         why = f"{gone[0]}, which it is held against or goes on from, is not there any more"

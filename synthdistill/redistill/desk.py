@@ -32,7 +32,7 @@ from synthdistill.redistill.state import FOLDER, Source, State
 from synthdistill.runs import Run
 from synthdistill.sources import Row, read_rows, source_files
 from synthdistill.stages import seen
-from synthdistill.stages.run import STAGES, Job
+from synthdistill.stages.run import STAGES, Job, sequence
 
 BY = "redistill"
 """Who moved `current`, in the history."""
@@ -192,7 +192,7 @@ class Desk:
     @cached_property
     def what(self) -> dict[str, Any]:
         """What decides a run but its rows, by stage, as the recipe is now."""
-        return essence.essence({name: stage.what(self.job) for name, stage in STAGES.items()})
+        return essence.essence({name: STAGES[name].what(self.job) for name in sequence(self.recipe)})
 
     def changes_since(self, run: Run, stages: tuple[str, ...]) -> list[str]:
         """The keys in which the recipe is another than the one that made these stages of a run."""
@@ -208,7 +208,7 @@ class Desk:
                 raise
 
     def _source(self, now: str) -> Source:
-        changed = self.changes_since(self.last, tuple(STAGES)) if self.last else []
+        changed = self.changes_since(self.last, tuple(sequence(self.recipe))) if self.last else []
         new = set()
         for file in self._source_files():
             for row in self._rows(file):

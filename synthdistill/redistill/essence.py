@@ -1,6 +1,6 @@
 """What decides a run but its rows: by this a recipe that was changed is known from a source that grew.
 
-now = essence({name: stage.what(job) for name, stage in STAGES.items()})
+now = essence({name: STAGES[name].what(job) for name in sequence(recipe)})
 changed_keys(essence(before), now)                   # ["train.epochs: 3 -> 5"]
 """
 

@@ -8,7 +8,7 @@ the reason.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -100,6 +100,20 @@ class Material:
     prompt_ids: set[str]
     """Of the rows that are left, validation included."""
     started: "Started | None"
+
+    def without(self, ids: Container[str], reason: str) -> Self:
+        """The same without some of the training rows.
+
+        Raises:
+            SynthdistillError: none is left.
+        """
+        kept = [place for place, row in enumerate(self.rows) if row.id not in ids]
+        if len(kept) == len(self.rows):
+            return self
+        dropped = self.dropped + [row.dropped(reason) for row in self.rows if row.id in ids]
+        if not kept:
+            raise _nothing_left(len(self.rows), dropped, "Look at why: the manifest of label counts the reasons")
+        return replace(self, rows=[self.rows[place] for place in kept], train=[self.train[place] for place in kept], dropped=dropped)
 
     def counts(self) -> Counts:
         """in = kept + dropped, validation included."""

@@ -22,6 +22,7 @@ from synthdistill.stages import eval as eval_stage
 from synthdistill.stages import filter as filter_stage
 from synthdistill.stages import generate as generate_stage
 from synthdistill.stages import kept
+from synthdistill.stages import label as label_stage
 from synthdistill.stages import train as train_stage
 
 
@@ -110,6 +111,34 @@ def _filter(job: Job) -> Manifest:
     )
 
 
+def _label(job: Job) -> Manifest:
+    recipe = job.recipe
+    return label_stage.run(
+        recipe.labels,
+        train=recipe.train,
+        prompts=recipe.prompts,
+        teacher=recipe.teacher,
+        place=job.place,
+        workload=recipe.workload(job.progress.note),
+        progress=job.progress,
+        limit=job.limit,
+    )
+
+
+def _label_plan(job: Job) -> dict[str, Any]:
+    recipe = job.recipe
+    return label_stage.plan(
+        recipe.labels, train=recipe.train, prompts=recipe.prompts, teacher=recipe.teacher, place=job.place, limit=job.limit
+    )
+
+
+def _train(job: Job) -> Manifest:
+    recipe = job.recipe
+    return train_stage.run(
+        recipe.train, prompts=recipe.prompts, place=job.place, progress=job.progress, limit=job.limit, tail=recipe.labels.tail
+    )
+
+
 def _eval(job: Job) -> Manifest:
     recipe = job.recipe
     return eval_stage.run(
@@ -136,9 +165,16 @@ STAGES: dict[str, Stage] = {
         _filter,
         lambda job: filter_stage.plan(job.recipe.filter, teacher=job.recipe.teacher, place=job.place, limit=job.limit),
     ),
+    "label": Stage(
+        lambda job: label_stage.what(
+            job.recipe.labels, train=job.recipe.train, teacher=job.recipe.teacher, place=job.place, limit=job.limit
+        ),
+        _label,
+        _label_plan,
+    ),
     "train": Stage(
-        lambda job: train_stage.what(job.recipe.train, job.place, job.limit),
-        lambda job: train_stage.run(job.recipe.train, prompts=job.recipe.prompts, place=job.place, progress=job.progress, limit=job.limit),
+        lambda job: train_stage.what(job.recipe.train, job.place, job.limit, tail=job.recipe.labels.tail),
+        _train,
         lambda job: train_stage.plan(job.recipe.train, prompts=job.recipe.prompts, place=job.place, limit=job.limit),
     ),
     "eval": Stage(
@@ -149,8 +185,13 @@ STAGES: dict[str, Stage] = {
 }
 
 
-_TAUGHT = ("generate", "train", "eval")
+_TAUGHT = ("generate", "label", "train", "eval")
 """The stages that ask the teacher or train on its answers: what its terms are about."""
+
+
+def sequence(recipe: Recipe) -> list[str]:
+    """The stages that a recipe needs, in order: `label` where the student learns from soft targets."""
+    return [name for name in STAGES if name != "label" or recipe.train.method.kind == "soft"]
 
 
 def one(job: Job, stage: str) -> Manifest:
@@ -159,7 +200,12 @@ def one(job: Job, stage: str) -> Manifest:
     Raises:
         SynthdistillError: any of its kinds.
     """
-    for earlier in _before(stage):
+    if stage not in sequence(job.recipe):
+        raise RecipeError(
+            f"{stage} has nothing to do: [train] method = {job.recipe.train.method.kind!r} learns from no soft targets",
+            'Set [train] method = { kind = "soft" }',
+        )
+    for earlier in _before(job, stage):
         limit = sealed(job.place, earlier).config.get("limit")
         _refuse_changes(replace(job, limit=limit), earlier)
     _refuse_changes(job, stage)
@@ -175,10 +221,10 @@ def run(job: Job, *, told: Callable[[str, Manifest], None] = lambda stage, manif
     Raises:
         SynthdistillError: any of its kinds.
     """
-    jobs = {name: job if name == "generate" else replace(job, limit=None) for name in STAGES}
+    jobs = {name: job if name == "generate" else replace(job, limit=None) for name in sequence(job.recipe)}
     for name, here in jobs.items():
         _refuse_changes(here, name)  # before the teacher is paid, and before the recipe that made the run is written over
-    _refuse_terms(job, list(STAGES))
+    _refuse_terms(job, list(jobs))
     if load(job.place.stage("generate")) is None and not job.proved:
         refuse_unfit(job)
     found = {}
@@ -202,12 +248,12 @@ def plan(job: Job, stages: list[str]) -> dict[str, Any]:
 
 def _planned(job: Job, stages: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    if stages == list(STAGES) and load(job.place.stage("generate")) is None:
+    if stages == sequence(job.recipe) and load(job.place.stage("generate")) is None:
         refuse_unfit(job)
     for name in stages:
         here = job if name == stages[0] else replace(job, limit=None)
         changes = _changes(here, name)
-        waits = [earlier for earlier in _before(name) if "refused" in found.get(earlier, {}) or load(job.place.stage(earlier)) is None]
+        waits = [earlier for earlier in _before(job, name) if "refused" in found.get(earlier, {}) or load(job.place.stage(earlier)) is None]
         if changes:
             found[name] = {"refused": changes} | _moved(here, name)
         elif load(job.place.stage(name)):
@@ -261,8 +307,9 @@ def refuse_unfit(job: Job) -> None:
     )
 
 
-def _before(stage: str) -> list[str]:
-    return list(STAGES)[: list(STAGES).index(stage)]
+def _before(job: Job, stage: str) -> list[str]:
+    names = sequence(job.recipe)
+    return names[: names.index(stage)]
 
 
 def _changes(job: Job, stage: str) -> list[str]:

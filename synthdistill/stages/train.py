@@ -5,6 +5,7 @@
 1. config: what decides the student; up to date, or refused where it was trained otherwise.
 2. read: the examples, and of the validation prompts the teacher's answers; held-out answers are never opened. Each row as ids
    (`stages/material.py`): the prompt as inference makes it, the answer, the end of turn. Rows that do not fit are dropped.
+   With `method = { kind = "soft" }` the teacher's distributions at the tokens of each answer, bound to its ids.
 3. work: TRL's trainer, from its last checkpoint if there is one.
 4. write: `student/`, `metrics.jsonl`, the dropped rows, what the student has seen, then the manifest. read = written + dropped.
 
@@ -16,13 +17,15 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from synthdistill import prompts as prompts_room
-from synthdistill import shards
+from synthdistill import shards, soft_targets
 from synthdistill.manifest import Manifest, ModelUsed, file_hash, folder_hash, load, open_stage, sealed
 from synthdistill.progress import Progress
-from synthdistill.records import digest
+from synthdistill.records import Dropped, digest
 from synthdistill.runs import Run
 from synthdistill.samplers import model_folder
 from synthdistill.settings import Settings
@@ -30,10 +33,15 @@ from synthdistill.stages import material as materials
 from synthdistill.stages import seen, synthesis
 from synthdistill.stages.material import STAGE, Material, Rows, Started
 from synthdistill.thinking import Learns
+from synthdistill.training.divergence import Divergence, Objective, Tail
 from synthdistill.training.guards import quiet
 from synthdistill.training.render import Dialogue, serve
 from synthdistill.training.sft import fit
+from synthdistill.training.soft import Lesson, Shelf
 from synthdistill.training.student import open_tokenizer
+
+_SHELF = "soft-targets"
+"""The folder in which soft targets lie by position while a student learns from them."""
 
 
 class Sft(Settings):
@@ -42,20 +50,36 @@ class Sft(Settings):
     kind: Literal["sft"] = "sft"
 
 
+class Soft(Settings):
+    """`[train] method`: the teacher's distributions as well, which `label` has stored."""
+
+    kind: Literal["soft"]
+    alpha: float = Field(0.3, ge=0, le=1)
+    """The part of plain cross-entropy on the answers: alpha CE + (1 - alpha) T^2 D."""
+    temperature: float = Field(2.0, gt=0)
+    """T: 1, or one of `[label] temperatures`."""
+    divergence: Divergence = "forward"
+    """D: forward KL(teacher || student), reverse, js (Jensen-Shannon) or skew, which mixes `beta` of the teacher into the student."""
+    beta: float = Field(0.5, gt=0, lt=1)
+    """Of `js` and `skew`."""
+
+
 class Config(Rows):
     """`[train]`"""
 
-    method: Sft = Sft()
+    method: Annotated[Sft | Soft, Field(discriminator="kind")] = Sft()
 
 
-def what(config: Config, place: Run, limit: int | None = None) -> dict[str, Any]:
-    """Everything that decides the student of a run. One that is trained keeps what it started from, which may be gone by now.
+def what(config: Config, place: Run, limit: int | None = None, *, tail: Tail = "bucket") -> dict[str, Any]:
+    """Everything that decides the student of a run. One that is trained keeps what it started from, which may be gone by now. `tail` is
+    what stands for the tokens that soft targets leave out.
 
     Raises:
         RecipeError: the student is no model folder, the template is not there.
         RecipeError, UnfinishedError: `start` cannot be gone on from, as `Started.find`.
     """
     found: dict[str, Any] = {"train": config.what(), "files": materials.files(config, place.base)}
+    found |= {"tail": tail} if config.method.kind == "soft" else {}
     if folder := model_folder(config.student, place.base):
         found["student"] = folder_hash(folder)
     trained = load(place.stage(STAGE)) if config.start else None
@@ -66,25 +90,43 @@ def what(config: Config, place: Run, limit: int | None = None) -> dict[str, Any]
     return found | ({"limit": limit} if limit is not None else {})
 
 
-def run(config: Config, *, prompts: prompts_room.Config, place: Run, progress: Progress, limit: int | None = None) -> Manifest:
+def run(
+    config: Config,
+    *,
+    prompts: prompts_room.Config,
+    place: Run,
+    progress: Progress,
+    limit: int | None = None,
+    tail: Tail = "bucket",
+) -> Manifest:
     """Train on what `filter` sealed. `limit` keeps the first examples and validation rows by id.
 
     Raises:
-        UnfinishedError: `filter` has not ended, or the run that `start` names.
+        UnfinishedError: `filter`, or `label` where it is needed, has not ended, or the run that `start` names.
         RecipeError, MissingError, ChangedError, StorageError: as their docstrings say.
         SynthdistillError: no row is left to train on, or the loss is no number any more.
     """
     filtered = sealed(place, "filter")
-    decides = what(config, place, limit)
-    material = None if load(place.stage(STAGE)) else materials.load(config, prompts, place, limit)  # refused before it counts as a start
-    opening = open_stage(place.stage(STAGE), STAGE, decides, inputs={"filter": filtered.fingerprint}, run=place)
+    labelled = sealed(place, "label") if config.method.kind == "soft" else None
+    inputs = {"filter": filtered.fingerprint} | ({"label": labelled.fingerprint} if labelled else {})
+    decides = what(config, place, limit, tail=tail)
+    material = None if load(place.stage(STAGE)) else _material(config, prompts, place, limit)  # refused before it counts as a start
+    opening = open_stage(place.stage(STAGE), STAGE, decides, inputs=inputs, run=place)
     if opening.sealed:
         return opening.sealed
     assert material is not None  # the run is locked: what had no manifest a moment ago has none now
 
     _tell(material, config, progress)
     pace = config.model_copy(update={"learning_rate": config.peak * config.start.rate}) if config.start else config
-    trained = fit(material.source, material.train, material.validation, pace, folder=opening.folder, progress=progress)
+    trained = fit(
+        material.source,
+        material.train,
+        material.validation,
+        pace,
+        folder=opening.folder,
+        progress=progress,
+        soft=_lesson(config.method, material, place, tail),
+    )
 
     outputs = _outputs(opening.folder)
     outputs += shards.write(opening.folder, "dropped", material.dropped, shards=opening.shards, key="completion_id")
@@ -111,7 +153,8 @@ def run(config: Config, *, prompts: prompts_room.Config, place: Run, progress: P
         terms=filtered.terms,
         results=results,
     )
-    shutil.rmtree(opening.folder / "checkpoints", ignore_errors=True)  # several times the student's size, and of no more use
+    for left in ("checkpoints", _SHELF):  # several times the student's size, and of no more use
+        shutil.rmtree(opening.folder / left, ignore_errors=True)
     return manifest
 
 
@@ -138,7 +181,7 @@ def plan(config: Config, *, prompts: prompts_room.Config, place: Run, limit: int
     Raises:
         RecipeError, MissingError: as `run`.
     """
-    material = materials.load(config, prompts, place, limit)
+    material = _material(config, prompts, place, limit)
     counts = material.counts()
     tokenizer, first = material.source.tokenizer, material.train[0]
     return {
@@ -157,6 +200,25 @@ def plan(config: Config, *, prompts: prompts_room.Config, place: Run, limit: int
             for token, label in zip(first.ids, first.labels, strict=True)
         ],
     }
+
+
+def _material(config: Config, prompts: prompts_room.Config, place: Run, limit: int | None) -> Material:
+    """The rows; with soft targets, without those that the teacher could not read."""
+    found = materials.load(config, prompts, place, limit)
+    if config.method.kind != "soft" or load(place.stage("label")) is None:
+        return found
+    return found.without({row.completion_id for row in shards.read(place.stage("label"), "dropped", Dropped)}, "no_soft_targets")
+
+
+def _lesson(method: Sft | Soft, material: Material, place: Run, tail: Tail) -> Lesson | None:
+    """What `label` has stored of the rows, where the method learns from it."""
+    if not isinstance(method, Soft):
+        return None
+    folder = place.stage("label")
+    capture = soft_targets.capture_of(folder)
+    ids = [row.example_id for row in material.rows]
+    shelf = Shelf.fill(place.stage(STAGE) / _SHELF, ids, material.train, soft_targets.read(folder), capture)
+    return Lesson(shelf, Objective(method.temperature, tail, method.divergence, method.beta), method.alpha)
 
 
 def _seen(material: Material, place: Run) -> Iterable[str]:
