@@ -435,7 +435,8 @@ def _job(recipe: Path, run: str, settings: list[str], limit: int | None, quiet: 
 
     path = recipes.find(recipe)
     read = recipes.load(path, settings)
-    return Job(read, read.place(path, run), console.progress_for(quiet), limit, accept_terms=accept_terms)
+    place = read.place(path, run)
+    return Job(read.with_student(place.base), place, console.progress_for(quiet), limit, accept_terms=accept_terms)
 
 
 def _find(folder: Path, run: str) -> "Run":

@@ -11,16 +11,19 @@ import tomllib
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from types import UnionType
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from synthdistill import prompts as prompts_room
 from synthdistill import upkeep
-from synthdistill.errors import RecipeError
+from synthdistill.errors import RecipeError, require
+from synthdistill.records import digest
 from synthdistill.runs import Run
-from synthdistill.samplers.base import Model, Workload
+from synthdistill.samplers import identify, weights_of
+from synthdistill.samplers.base import BuiltinModel, Model, TransformersModel, VllmModel, Workload
 from synthdistill.settings import Settings, how
 from synthdistill.stages import eval as eval_stage
 from synthdistill.stages import filter as filter_stage
@@ -87,6 +90,29 @@ class Recipe(Settings):
     def labels(self) -> label_stage.Config:
         """`[label]`, or what it is where it is left out."""
         return self.label or label_stage.Config()
+
+    def with_student(self, base: Path) -> Self:
+        """The recipe with the folder of its student where that is made from the teacher; made now, where it is not there yet.
+
+        Raises:
+            RecipeError, MissingError: the teacher's weights are elsewhere, or cannot be cut.
+        """
+        student = self.train.student
+        if isinstance(student, str):
+            return self
+        if not isinstance(self.teacher, TransformersModel | BuiltinModel | VllmModel):
+            raise RecipeError(
+                f"[train] student from_teacher needs the teacher's weights here, [teacher] kind = {self.teacher.kind!r} has none",
+                "Give a model folder or hub id as [train] student",
+            )
+        layers, who = student.from_teacher.layers, identify(self.teacher, base)
+        name = f"students/{who.id.rpartition('/')[2]}-{layers}-{digest(who.id, who.revision)[:8]}"
+        if not (base / name / "config.json").is_file():
+            require("transformers", "train", "[train] student from_teacher")
+            from synthdistill.training import smaller
+
+            smaller.make(*weights_of(self.teacher, base), layers, base / name)
+        return self.model_copy(update={"train": self.train.model_copy(update={"student": name})})
 
     def workload(self, note: Callable[[str], None]) -> Workload:
         """The part of `[run]` that a sampler sees, and where it may say a line."""
@@ -163,13 +189,19 @@ def keys() -> dict[str, bool]:
         for name, field in model.model_fields.items():
             marked = inherited or is_how(field.json_schema_extra)
             inner = _models(field.annotation)
-            if not inner:
+            if not inner or is_text_too(field.annotation):
                 found[f"{prefix}{name}"] = marked
             for part in inner:
                 visit(part, f"{prefix}{name}.", marked)
 
     visit(Recipe, "", False)
     return found
+
+
+def is_text_too(annotation: Any) -> bool:
+    """Whether a key may be a text instead of a table."""
+    parts = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
+    return any(part is str or (get_origin(part) is Annotated and get_args(part)[0] is str) for part in parts)
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

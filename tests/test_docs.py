@@ -20,7 +20,7 @@ from synthdistill.evaluation.report import RESULTS
 from synthdistill.manifest import Counts, Manifest
 from synthdistill.quality.rules import RULES
 from synthdistill.quality.verify import VERIFIERS
-from synthdistill.recipe import Recipe, keys
+from synthdistill.recipe import Recipe, is_text_too, keys
 
 ROOT = Path(__file__).parent.parent
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]}
@@ -96,7 +96,7 @@ def defaults(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[tupl
         inner = list(tables(field.annotation))
         for part in inner:
             yield from defaults(part, f"{prefix}{name}.")
-        if not inner:
+        if not inner or is_text_too(field.annotation):
             yield f"{prefix}{name}", ... if field.is_required() else field.default
 
 

@@ -92,8 +92,8 @@ def open_sampler(model: Model, base: Path, workload: Workload) -> Sampler:
             )
 
 
-def weights_of(model: TransformersModel | BuiltinModel, base: Path) -> tuple[str, str | None]:
-    """The folder or hub id of a model in this process, and its revision.
+def weights_of(model: TransformersModel | BuiltinModel | VllmModel, base: Path) -> tuple[str, str | None]:
+    """The folder or hub id of a model whose weights are here, and its revision.
 
     Raises:
         RecipeError: a path that is no model folder.

@@ -84,9 +84,9 @@ def what(config: Config, *, train: Rows, teacher: Model, place: Run, limit: int 
         RecipeError: teacher or student is no model folder, the template is not there.
     """
     who = identify(teacher, place.base)
-    folder = model_folder(train.student, place.base)
+    folder = model_folder(train.base, place.base)
     rows = {
-        "student": _tokenizer_hash(folder) if folder else train.student,
+        "student": _tokenizer_hash(folder) if folder else train.base,
         "max_length": train.max_length,
         "gold": train.gold,
         "template": train.template,
@@ -185,9 +185,9 @@ class _Work:
         with quiet():
             weights, revision = weights_of(teacher, place.base)
             tokenizer, context = open_tokenizer(weights, revision)
-            shared = shared_vocabulary(tokenizer, name, material.source.tokenizer, train.student)
+            shared = shared_vocabulary(tokenizer, name, material.source.tokenizer, train.base)
             served = serve(tokenizer, name, asked, thinks=learned(sealed(place, "generate").config) != "answer")
-            _refuse_other_turns(served, material.source.served, tokenizer, name, train.student)
+            _refuse_other_turns(served, material.source.served, tokenizer, name, train.base)
             read = render(tokenizer, served, asked)
             sizes = [places(weights, revision), places(material.source.model)]
         rows, dropped = [], []
@@ -214,6 +214,7 @@ def _score(
     config: Config, work: _Work, teacher: Model, opening: Opening, *, place: Run, workload: Workload, progress: Progress
 ) -> list[shards.Output]:
     """Score the shards that are not sealed yet. The teacher is opened when the first of them is."""
+    _take_over(opening, place)
     by_shard = sorted(work.by_shard(opening.shards).items())
     sealed_before = {number for number, _ in by_shard if soft_targets.path(opening.folder, number).exists()}
     outputs = [soft_targets.output(opening.folder, number) for number in sorted(sealed_before)]
@@ -229,6 +230,18 @@ def _score(
                 found = _told(scorer.score(rows), advance)
                 outputs.append(soft_targets.write(opening.folder, number, found, work.capture))
     return outputs
+
+
+def _take_over(opening: Opening, place: Run) -> None:
+    """Targets that another run of the recipe has of the same rows are linked, not made again."""
+    for folder in place.siblings():
+        manifest = load(folder / STAGE)
+        if manifest and manifest.fingerprint == opening.fingerprint:
+            for output in manifest.outputs:
+                if output.file.startswith(soft_targets.STEM) and not (opening.folder / output.file).exists():
+                    data = (folder / STAGE / output.file).read_bytes()
+                    shards.seal(opening.folder / output.file, data, rows=output.rows, twins={output.sha256: folder / STAGE / output.file})
+            return
 
 
 def _told(found: Iterator[SoftTargets], advance: Advance) -> Iterator[SoftTargets]:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field
 
@@ -51,11 +51,24 @@ class Start(Settings):
     """The part of `learning_rate` that is its peak here: the full one would undo what the student has settled on."""
 
 
+class FromTeacher(Settings):
+    """`[train] student = { from_teacher = { layers = 6 } }`"""
+
+    layers: int = Field(ge=1)
+    """Layers that are kept, spread evenly over the teacher's; embeddings and head are."""
+
+
+class Cut(Settings):
+    """`[train] student` as a table: made from the teacher."""
+
+    from_teacher: FromTeacher
+
+
 class Rows(Hyperparameters):
     """The part of `[train]` that decides what is learned."""
 
-    student: str = Field(min_length=1)
-    """A model folder, a hub id, or `builtin`: the base student of the package."""
+    student: Annotated[str, Field(min_length=1)] | Cut
+    """A model folder, a hub id, `builtin` (the base student of the package), or one that is made from the teacher."""
     template: str | None = None
     """What the student is asked with, in training, eval and serving; None is the teacher's template."""
     max_length: int | None = Field(None, ge=2)
@@ -64,6 +77,12 @@ class Rows(Hyperparameters):
     """Train on the reference where the teacher missed it."""
     start: Start | None = None
     """None starts from `student`, on all rows."""
+
+    @property
+    def base(self) -> str:
+        """The folder or hub id of the student before it is trained; one from the teacher was made when the job began."""
+        assert isinstance(self.student, str)
+        return self.student
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +162,10 @@ class Started:
         folder = (place.folder.parent / config.start.run).resolve()
         found = replace(place, folder=folder)
         manifest = sealed(found, STAGE)
-        base, ours = manifest.models["student_base"], model_folder(config.student, place.base)
-        if base.revision != folder_hash(ours) if ours else base.id != config.student:
+        base, ours = manifest.models["student_base"], model_folder(config.base, place.base)
+        if base.revision != folder_hash(ours) if ours else base.id != config.base:
             raise RecipeError(
-                f"[train] start: the student of run {folder.name} came from {base.id}, [train] student is {config.student}",
+                f"[train] start: the student of run {folder.name} came from {base.id}, [train] student is {config.base}",
                 "Put that student back, or leave start out to train from the other one",
             )
         return cls(found, manifest)
@@ -183,7 +202,7 @@ def load(config: Rows, prompts: prompts_room.Config, place: Run, limit: int | No
     with quiet():
         tokenizer, context = open_tokenizer(model)
         dialogues = {kind: [row.dialogue for row in found] for kind, found in rows.items()}
-        served = serve(tokenizer, config.student, dialogues[""] + dialogues["validation_"], thinks=learns != "answer")
+        served = serve(tokenizer, config.base, dialogues[""] + dialogues["validation_"], thinks=learns != "answer")
         ids = {kind: render(tokenizer, served, found) for kind, found in dialogues.items()}
     kept: dict[str, list[Rendered]] = {kind: [] for kind in rows}
     left: list[Row] = []
@@ -208,7 +227,7 @@ def load(config: Rows, prompts: prompts_room.Config, place: Run, limit: int | No
 
 def weights(config: Rows, place: Run, started: Started | None) -> str:
     """Where the student starts: its folder or hub id."""
-    return str(started.student if started else model_folder(config.student, place.base) or config.student)
+    return str(started.student if started else model_folder(config.base, place.base) or config.base)
 
 
 def _nothing_left(count: int, dropped: list[Dropped], hint: str) -> SynthdistillError:

@@ -148,7 +148,7 @@ def _eval(job: Job) -> Manifest:
         teacher=recipe.teacher,
         teacher_sampling=recipe.generate.sampling,
         form=recipe.generate.form(job.place.base),
-        student_base=recipe.train.student,
+        student_base=recipe.train.base,
         student_template=recipe.train.template,
         place=job.place,
         workload=recipe.workload(job.progress.note),

@@ -80,7 +80,7 @@ def what(config: Config, place: Run, limit: int | None = None, *, tail: Tail = "
     """
     found: dict[str, Any] = {"train": config.what(), "files": materials.files(config, place.base)}
     found |= {"tail": tail} if config.method.kind == "soft" else {}
-    if folder := model_folder(config.student, place.base):
+    if folder := model_folder(config.base, place.base):
         found["student"] = folder_hash(folder)
     trained = load(place.stage(STAGE)) if config.start else None
     if trained and "start" in trained.config:
@@ -139,7 +139,7 @@ def run(
         "template_sha": digest(served.template),
         "template_notes": list(served.notes),
     }
-    models = {"student_base": ModelUsed(id=config.student, revision=decides.get("student") or trained.revision)}
+    models = {"student_base": ModelUsed(id=config.base, revision=decides.get("student") or trained.revision)}
     if started := material.started:
         models = {
             "student_base": started.manifest.models["student_base"],
@@ -172,7 +172,7 @@ def refuse_unfit(config: Config, *, prompts: prompts_room.Config, place: Run, li
     dialogues = [Dialogue(asked.get(prompt.id, prompt.messages), answer, prompt.tools) for prompt in found]
     with quiet():
         tokenizer, _ = open_tokenizer(materials.weights(config, place, Started.find(config, place)))
-        serve(tokenizer, config.student, dialogues, thinks=learns != "answer")
+        serve(tokenizer, config.base, dialogues, thinks=learns != "answer")
 
 
 def plan(config: Config, *, prompts: prompts_room.Config, place: Run, limit: int | None = None) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def _config(model: str, revision: str | None) -> Any:
 def write(model: Any, source: Source, stored: Any, folder: Path) -> None:
     """Put `student/` in place whole, its weights in the type `stored`. An adapter is kept as `adapter/` and merged into the student."""
     if hasattr(model, "merge_and_unload"):
-        _place(folder / "adapter", lambda beside: model.save_pretrained(beside))
+        place(folder / "adapter", lambda beside: model.save_pretrained(beside))
         model = model.merge_and_unload()
     model = model.to(stored)
     model.config.use_cache = True
@@ -77,10 +77,10 @@ def write(model: Any, source: Source, stored: Any, folder: Path) -> None:
         model.save_pretrained(beside)
         source.tokenizer.save_pretrained(beside)
 
-    _place(folder / "student", save)
+    place(folder / "student", save)
 
 
-def _place(folder: Path, save: Any) -> None:
+def place(folder: Path, save: Any) -> None:
     """Write a folder beside its name, sync it, rename it; one that a killed process left is replaced."""
     beside = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(beside, ignore_errors=True)
