@@ -30,6 +30,7 @@ from synthdistill.stages import filter as filter_stage
 from synthdistill.stages import generate as generate_stage
 from synthdistill.stages import label as label_stage
 from synthdistill.stages import train as train_stage
+from synthdistill.stages.lessons import Soft
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
@@ -75,11 +76,11 @@ class Recipe(Settings):
     @model_validator(mode="after")
     def _labels_are_read(self) -> Self:
         method, label = self.train.method, self.labels
-        if not isinstance(method, train_stage.Soft):
+        if not isinstance(method, Soft):
             if self.label:
                 raise ValueError('[label] is for [train] method = { kind = "soft" } only: set that, or leave [label] out')
             return self
-        if method.temperature not in (1, *label.temperatures):
+        if method.temperature != "auto" and method.temperature not in (1, *label.temperatures):
             stored = ", ".join(f"{temperature:g}" for temperature in (1, *label.temperatures))
             raise ValueError(f"[train] method temperature = {method.temperature:g} is none of {stored}: add it to [label] temperatures")
         if label.tail == "sample" and method.divergence != "forward":

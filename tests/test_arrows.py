@@ -45,6 +45,7 @@ LEVELS = (
     ),
     ("stages/answers", "stages/verdicts", "stages/forecast", "stages/spend", "stages/synthesis", "stages/sieve"),
     ("stages/wanted", "stages/judged", "stages/material"),
+    ("stages/lessons",),
     ("stages/generate", "stages/filter", "stages/label", "stages/train", "stages/eval"),
     ("recipe",),
     ("stages/run",),

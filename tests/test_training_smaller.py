@@ -54,6 +54,7 @@ def made(kind, folder, layers=4, **more):
                 "intermediate_size": 32,
                 "num_key_value_heads": 1,
                 "head_dim": 16,
+                "use_sliding_window": True,
                 "sliding_window": 8,
                 "layer_types": ["full_attention", "sliding_attention"] * 2,
             },

@@ -113,7 +113,7 @@ def _training(place: Run, trained: Manifest) -> dict[str, Any]:
     names = {"loss": "training", "validation_loss": "validation"}
     drawn = [charts.Line(names[key], sorted(points.items())) for key, points in found.items() if points]
     results = {key.replace("_", " "): _plain(value) for key, value in trained.results.items() if isinstance(value, int | float | str)}
-    return {"chart": charts.curve(drawn) if drawn else None, "lines": drawn, "results": results}
+    return {"chart": charts.curve(drawn) if drawn else None, "lines": drawn, "results": results, "sweep": trained.results.get("sweep", [])}
 
 
 def _plain(value: Any) -> str:

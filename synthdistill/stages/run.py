@@ -175,7 +175,9 @@ STAGES: dict[str, Stage] = {
     "train": Stage(
         lambda job: train_stage.what(job.recipe.train, job.place, job.limit, tail=job.recipe.labels.tail),
         _train,
-        lambda job: train_stage.plan(job.recipe.train, prompts=job.recipe.prompts, place=job.place, limit=job.limit),
+        lambda job: train_stage.plan(
+            job.recipe.train, prompts=job.recipe.prompts, place=job.place, limit=job.limit, temperatures=job.recipe.labels.temperatures
+        ),
     ),
     "eval": Stage(
         lambda job: eval_stage.what(job.recipe.eval, job.place.base, job.limit),

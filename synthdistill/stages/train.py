@@ -13,55 +13,31 @@ With `[train] start` the weights are those of an earlier run's student, and the 
 """
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from synthdistill import prompts as prompts_room
-from synthdistill import shards, soft_targets
+from synthdistill import shards
 from synthdistill.manifest import Manifest, ModelUsed, file_hash, folder_hash, load, open_stage, sealed
 from synthdistill.progress import Progress
 from synthdistill.records import Dropped, digest
 from synthdistill.runs import Run
 from synthdistill.samplers import model_folder
-from synthdistill.settings import Settings
+from synthdistill.stages import lessons, seen, synthesis
 from synthdistill.stages import material as materials
-from synthdistill.stages import seen, synthesis
+from synthdistill.stages.lessons import Sft, Soft
 from synthdistill.stages.material import STAGE, Material, Rows, Started
 from synthdistill.thinking import Learns
-from synthdistill.training.divergence import Divergence, Objective, Tail
+from synthdistill.training.divergence import Tail
 from synthdistill.training.guards import quiet
 from synthdistill.training.render import Dialogue, serve
 from synthdistill.training.sft import fit
-from synthdistill.training.soft import Lesson, Shelf
 from synthdistill.training.student import open_tokenizer
-
-_SHELF = "soft-targets"
-"""The folder in which soft targets lie by position while a student learns from them."""
-
-
-class Sft(Settings):
-    """`[train] method`: the teacher's answers as they are."""
-
-    kind: Literal["sft"] = "sft"
-
-
-class Soft(Settings):
-    """`[train] method`: the teacher's distributions as well, which `label` has stored."""
-
-    kind: Literal["soft"]
-    alpha: float = Field(0.3, ge=0, le=1)
-    """The part of plain cross-entropy on the answers: alpha CE + (1 - alpha) T^2 D."""
-    temperature: float = Field(2.0, gt=0)
-    """T: 1, or one of `[label] temperatures`."""
-    divergence: Divergence = "forward"
-    """D: forward KL(teacher || student), reverse, js (Jensen-Shannon) or skew, which mixes `beta` of the teacher into the student."""
-    beta: float = Field(0.5, gt=0, lt=1)
-    """Of `js` and `skew`."""
 
 
 class Config(Rows):
@@ -118,15 +94,8 @@ def run(
 
     _tell(material, config, progress)
     pace = config.model_copy(update={"learning_rate": config.peak * config.start.rate}) if config.start else config
-    trained = fit(
-        material.source,
-        material.train,
-        material.validation,
-        pace,
-        folder=opening.folder,
-        progress=progress,
-        soft=_lesson(config.method, material, place, tail),
-    )
+    soft, surface = lessons.find(config.method, pace, material, place, tail, progress) if config.method.kind == "soft" else (None, {})
+    trained = fit(material.source, material.train, material.validation, pace, folder=opening.folder, progress=progress, soft=soft)
 
     outputs = _outputs(opening.folder)
     outputs += shards.write(opening.folder, "dropped", material.dropped, shards=opening.shards, key="completion_id")
@@ -138,6 +107,7 @@ def run(
         "end_of_turn": material.source.tokenizer.convert_ids_to_tokens(served.end_of_turn),
         "template_sha": digest(served.template),
         "template_notes": list(served.notes),
+        **surface,
     }
     models = {"student_base": ModelUsed(id=config.base, revision=decides.get("student") or trained.revision)}
     if started := material.started:
@@ -153,7 +123,7 @@ def run(
         terms=filtered.terms,
         results=results,
     )
-    for left in ("checkpoints", _SHELF):  # several times the student's size, and of no more use
+    for left in ("checkpoints", *lessons.FOLDERS):  # several times the student's size, and of no more use
         shutil.rmtree(opening.folder / left, ignore_errors=True)
     return manifest
 
@@ -175,8 +145,11 @@ def refuse_unfit(config: Config, *, prompts: prompts_room.Config, place: Run, li
         serve(tokenizer, config.base, dialogues, thinks=learns != "answer")
 
 
-def plan(config: Config, *, prompts: prompts_room.Config, place: Run, limit: int | None = None) -> dict[str, Any]:
-    """What `run` would do: rows, tokens, steps, and one row token by token with what is learned of it. Writes nothing.
+def plan(
+    config: Config, *, prompts: prompts_room.Config, place: Run, limit: int | None = None, temperatures: Sequence[float] = ()
+) -> dict[str, Any]:
+    """What `run` would do: rows, tokens, steps, and one row token by token with what is learned of it. `temperatures` are those that
+    `label` stores. Writes nothing.
 
     Raises:
         RecipeError, MissingError: as `run`.
@@ -192,6 +165,7 @@ def plan(config: Config, *, prompts: prompts_room.Config, place: Run, limit: int
         "tokens_learned": sum(len(row.completion) for row in material.train),
         "epochs": config.epochs,
         "steps": config.steps(len(material.train)),
+        **(lessons.planned(config.method, temperatures, len(material.train)) if isinstance(config.method, Soft) else {}),
         "max_length": material.max_length,
         "end_of_turn": tokenizer.convert_ids_to_tokens(material.source.served.end_of_turn),
         "template_notes": list(material.source.served.notes),
@@ -208,17 +182,6 @@ def _material(config: Config, prompts: prompts_room.Config, place: Run, limit: i
     if config.method.kind != "soft" or load(place.stage("label")) is None:
         return found
     return found.without({row.completion_id for row in shards.read(place.stage("label"), "dropped", Dropped)}, "no_soft_targets")
-
-
-def _lesson(method: Sft | Soft, material: Material, place: Run, tail: Tail) -> Lesson | None:
-    """What `label` has stored of the rows, where the method learns from it."""
-    if not isinstance(method, Soft):
-        return None
-    folder = place.stage("label")
-    capture = soft_targets.capture_of(folder)
-    ids = [row.example_id for row in material.rows]
-    shelf = Shelf.fill(place.stage(STAGE) / _SHELF, ids, material.train, soft_targets.read(folder), capture)
-    return Lesson(shelf, Objective(method.temperature, tail, method.divergence, method.beta), method.alpha)
 
 
 def _seen(material: Material, place: Run) -> Iterable[str]:

@@ -88,6 +88,23 @@ def fit(
     return trained
 
 
+def load_student(folder: Path) -> Any:
+    """A trained student, to be looked at: in fp32, on the GPU where there is one.
+
+    Raises:
+        RecipeError, MissingError: it cannot be loaded.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with quiet():
+        try:
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        except Exception as error:  # a folder can be broken in as many ways as its formats have readers
+            raise unloadable(f"the student {folder}", error) from error
+        return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def trainer_for(
     model: Any,
     tokenizer: Any,
