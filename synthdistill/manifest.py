@@ -299,8 +299,9 @@ def changed(stage: str, run: Run, changes: list[str]) -> ChangedError:
     )
 
 
-_UNBINDING = ("failures-", "prompts-", "spend")
-"""What a stage may have written without having been given anything that is worth keeping."""
+_UNBINDING = ("failures-", "prompts-", "spend", "scores-", "verdicts-", "judge-spend")
+"""What a stage may have written without having been given anything that its settings decide: scores and verdicts are known by what they
+are of."""
 
 
 def _begun(folder: Path) -> dict[str, Any] | None:

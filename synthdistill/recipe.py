@@ -232,13 +232,15 @@ def _apply(values: dict[str, Any], override: str) -> None:
 
 def _explained(error: ValidationError, path: Path) -> RecipeError:
     """One line for the first thing that is wrong."""
-    first, *others = sorted(error.errors(), key=lambda each: each["type"] != "extra_forbidden")  # a misspelt key is not missing as well
+    found = error.errors()
+    tables = [each for each in found if not (each["type"] == "string_type" and isinstance(each["input"], dict))]  # a table was meant
+    first, *others = sorted(tables or found, key=lambda each: each["type"] != "extra_forbidden")  # a misspelt key is not missing as well
     where = [str(part) for part in first["loc"]]
     unknown = first["type"] == "extra_forbidden"
-    tables = _along(where, unknown)
-    key = ".".join(name for name, _ in tables)
+    along = _along(where, unknown)
+    key = ".".join(name for name, _ in along)
     if unknown:
-        return RecipeError(f"{path}: unknown key {key}", _nearest(key, sorted(tables[-1][1])))
+        return RecipeError(f"{path}: unknown key {key}", _nearest(key, sorted(along[-1][1])))
     if key.endswith("_env") and first["type"] != "missing":  # what was given may be the secret itself
         return RecipeError(f"{path}: {key}: should be the name of an environment variable, not what it holds", "Write it as in: SLACK_URL")
     if first["type"] in ("missing", "union_tag_not_found"):

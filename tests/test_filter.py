@@ -83,6 +83,9 @@ class Notes(Silent):
         ({"agree": {"min_share": 0}}, "greater than 0"),
         ({"decontaminate": {"ngram": 0}}, "greater than or equal to 1"),
         ({"near_duplicates": {"threshold": 0.1}}, "greater than or equal to 0.2"),
+        ({"rules": ["language:en,sure=2"]}, "sure as a probability from 0 to 1, given 2"),
+        ({"verify": ["numeric:tolerance=-1"]}, "tolerance as a share of the reference, 0 or more, given -1"),
+        ({"verify": ["reference:agreement"]}, "reference:agreement names no metric"),
     ],
 )
 def test_a_bad_key_or_name_is_refused_when_the_recipe_is_read(values, said):
@@ -431,6 +434,63 @@ def test_near_prompts_that_are_answered_otherwise_stay_and_are_counted(tmp_path)
     assert manifest.counts.more == {"conflict": 3}
     assert "; 3 kept beside a near prompt with another answer (conflict); " in stage_line("filter", manifest)
     assert all("conflict" in {score.name for score in row.scores} for row in examples.values())
+
+
+def test_near_prompts_with_the_same_answer_written_otherwise_are_no_conflict(tmp_path):
+    words = " ".join(f"w{number}" for number in range(60))
+    asked = [prompt(f"{words} x{number}") for number in range(2)]
+    rows = [*answers(asked[0], '{"a": 1, "b": 2}'), *answers(asked[1], '{"b":2,"a":1}')]
+
+    assert filtered(generated(tmp_path, asked, rows))[0].counts.more == {"conflict": 0}
+
+
+def test_a_row_is_never_shown_beside_one_that_went_as_well(tmp_path):
+    """A sample loses to the best of its prompt, which is near another prompt's row."""
+    words = " ".join(f"w{number}" for number in range(60))
+    asked = [prompt(f"{words} x{number}") for number in range(6)]
+    rows = [row for one in asked for row in answers(one, "send it", "send it now", "send it", "keep it")]
+    for per_prompt in (1, 3):
+        _, examples, dropped = filtered(
+            generated(tmp_path / str(per_prompt), asked, rows), stage.Config(select={"per_prompt": per_prompt, "count": 1})
+        )
+        kept = {row.kept_instead for row in dropped.values()} - {None}
+        assert kept <= examples.keys()
+        assert kept
+
+
+def test_a_setting_that_cannot_be_done_binds_nobody(tmp_path):
+    """Scores lie on disk by then; they are known by what they are of."""
+    asked = [prompt(f"question {number}") for number in range(5)]
+    place = generated(tmp_path, asked, [row for one in asked for row in answers(one, "a")])
+    for select in ({"count": 3, "balance": "colour"}, {"count": 3, "by": "score"}):
+        with pytest.raises(RecipeError):
+            filtered(place, stage.Config(select=select))
+
+    assert len(filtered(place, stage.Config(select={"count": 3}))[1]) == 3
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    asked = prompt("a question")
+    with pytest.raises(RecipeError, match=r"\[filter\] decontaminate files: no such file: .*gone.jsonl"):
+        filtered(generated(tmp_path, [asked], answers(asked, "a")), stage.Config(decontaminate={"files": ["gone.jsonl"]}))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"instruction": "Say it in French", "input": "Good day"},
+        {"subject": "Say it in French", "body": "Good day"},
+        {"messages": [{"role": "user", "content": "Say it in French\nGood day"}, {"role": "assistant", "content": "Bonjour"}]},
+        {"messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Say it in french\ngood day!"}]},
+    ],
+)
+def test_a_row_of_a_file_is_what_a_prompt_would_be_made_of(tmp_path, row):
+    (tmp_path / "bench.jsonl").write_text(json.dumps(row) + "\n")
+    asked = [prompt("Say it in French\nGood day"), prompt("Bonjour")]
+    rows = [row for one in asked for row in answers(one, "a")]
+    _, examples, _ = filtered(generated(tmp_path, asked, rows), stage.Config(decontaminate={"files": ["bench.jsonl"]}))
+
+    assert [one.prompt_id for one in examples.values()] == [asked[1].id]
 
 
 def test_near_duplicates_can_be_left(tmp_path):

@@ -2,6 +2,8 @@
 
 import json
 import random
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,6 +112,30 @@ def test_the_same_question_with_another_answer_stays_and_is_counted(tmp_path):
 
     assert as_dict(found) == {}
     assert found.conflict.tolist() == [True, True, False]
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3), st.integers(0, 9)), min_size=2, max_size=14), st.randoms(use_true_random=False)
+)
+def test_a_conflict_is_every_row_beside_a_near_prompt_with_another_answer(drawn, rng):
+    """Prompts that drift away from each other word by word, in any order: near is not handed on."""
+    base = text(random.Random(8), 40).split()
+    asked = [
+        " ".join([*(f"z{family}{place}" for place in range(drift)), *base[drift:]])
+        for family, drift, _ in ((f // 3, d, a) for f, d, a in drawn)
+    ]
+    answers = np.array([answer for _, _, answer in drawn], np.uint64)
+    rows = [(prompt, f"answer {answer}") for prompt, answer in zip(asked, answers, strict=True)]
+    rank = list(range(len(rows)))
+    rng.shuffle(rank)
+    with tempfile.TemporaryDirectory() as folder, Near(Path(folder), NearDuplicates(threshold=0.7)) as near:
+        add(near, rows)
+        found = near.decide(np.array(rank), np.arange(len(rows), dtype=np.uint64), answers=answers)
+    left = np.flatnonzero(found.instead < 0).tolist()
+    wanted = {row for row in left for other in left if answers[row] != answers[other] and jaccard(asked[row], asked[other]) >= 0.7}
+
+    assert set(np.flatnonzero(found.conflict).tolist()) == wanted
 
 
 def test_the_samples_of_a_prompt_are_never_near_each_other(tmp_path):

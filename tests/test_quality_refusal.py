@@ -27,6 +27,9 @@ REFUSING = {
         "I won't be able to help with that.",
         "I'm sorry, I can't do that.",
         "I must refuse to answer this question",
+        "**I'm sorry**, but I can't help with that.",
+        '"I can\'t assist with that."',
+        "I must decline this request.",
     ],
     "de": [
         "Es tut mir leid, aber dabei kann ich nicht helfen.",
@@ -89,6 +92,9 @@ REFUSING = {
         "Я всего лишь ИИ и не могу этого знать.",
     ],
     "zh": [
+        "对不起，我无法帮助您。",
+        "对不起，我无法帮助你",
+        "很抱歉，我不能提供这方面的帮助。",
         "抱歉，我无法提供此类内容。",
         "对不起，我不能回答这个问题。",
         "很抱歉，我无法满足您的请求。",

@@ -1,10 +1,12 @@
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from synthdistill.errors import RecipeError
 from synthdistill.evaluation import metrics
+from synthdistill.quality import numeric
 from synthdistill.quality.verify import check, verifier, verify_files
 from synthdistill.records import Completion, Prompt, Usage
 
@@ -329,3 +331,22 @@ def test_two_versions_of_a_function_in_one_second_are_told_apart(folder):
         found.append(judge("python:checks.py:f", "x", folder).value)
 
     assert found == [1.0, 0.0]
+
+
+def test_a_function_may_print_and_import_its_neighbours(tmp_path, capsys):
+    (tmp_path / "neighbour.py").write_text("LEAST = 3\n")
+    (tmp_path / "talks.py").write_text(
+        "from neighbour import LEAST\nprint('imported')\ndef long(answer, prompt):\n    print('asked')\n    return len(answer) >= LEAST\n"
+    )
+    score = judge("python:talks.py:long", "four", tmp_path)
+    said = capsys.readouterr()
+
+    assert score.value == 1.0
+    assert said.out == "" and said.err == "imported\nasked\n"
+    assert str(tmp_path) not in sys.path
+
+
+def test_punctuation_without_end_is_read_in_time_that_grows_with_it_only():
+    """Each two more of these took four times as long."""
+    assert numeric.equal("#### \\frac{1}{2} " + "!" * 100 + " b", "0.5") is not None
+    assert numeric.equal("#### \\frac{1}{2} " + "a!" * 100 + " 7b", "0.5") is not None

@@ -100,6 +100,8 @@ WRONG = {
     "run.concurrency=0": "run.concurrency: should be 'auto' or greater than or equal to 1, given 0",
     "train.learning_rate=inf": "train.learning_rate: should be a finite number",
     "train.adapter=lora": 'train.adapter: should be a table, given "lora"',
+    'filter.judge={min=3,model={kind="api"}}': "filter.judge.model.model is missing",
+    'filter.judge={min=3,model={kind="oracle"}}': "filter.judge.model.kind: should be one of api, batch, transformers",
     "teacher.kind=oracle": 'teacher.kind: should be one of api, batch, transformers, vllm, builtin, scripted, given "oracle"',
     "teacher=1": "teacher: ",
     "name=../up": "name: should match pattern",

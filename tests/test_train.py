@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from project import jsonl
 from tiny import tiny_model
 
 from synthdistill import shards
@@ -59,7 +60,7 @@ def several(count: int, first: int = 0) -> list[Asked]:
     ]
 
 
-def place(folder: Path, rows: list[Asked], validation: list[Asked] = (), held_out: list[Asked] = ()) -> Run:
+def place(folder: Path, rows: list[Asked], validation: list[Asked] = (), held_out: list[Asked] = (), **filtered: object) -> Run:
     """A run whose `generate` and `filter` have ended."""
     run = Run(folder / "run", folder, "recipe.toml")
     opening = open_stage(run.stage("generate"), "generate", {}, inputs={}, run=run)
@@ -71,7 +72,11 @@ def place(folder: Path, rows: list[Asked], validation: list[Asked] = (), held_ou
         shards.write(opening.folder, f"completions-{split}", completions[split], shards=2, key="prompt_id")
     generated = opening.seal(outputs=[], counts=Counts())
     opening = open_stage(
-        run.stage("filter"), "filter", {"filter": {"decontaminate": {"ngram": 13}}}, inputs={"generate": generated.fingerprint}, run=run
+        run.stage("filter"),
+        "filter",
+        {"filter": {"decontaminate": {"ngram": 13}, **filtered}},
+        inputs={"generate": generated.fingerprint},
+        run=run,
     )
     reasons = {_prompt(row, "train").id: row.dropped for row in rows}
     asked = {_prompt(row, "train").id: _prompt(row, "train") for row in rows}
@@ -233,6 +238,29 @@ def test_an_adapter_is_merged_into_the_student_and_kept_beside_it(tmp_path, mode
     assert any((one != other).any() for one, other in zip(student.parameters(), base.parameters(), strict=True))
     assert (run.stage("train") / "adapter" / "adapter_model.safetensors").exists()
     assert manifest.results["trainable"] < manifest.results["parameters"] == base.num_parameters()
+
+
+@pytest.mark.parametrize(("template", "gold"), [("student.md", False), ("student.md", True), (None, True)])
+def test_personal_data_that_the_filter_took_out_does_not_come_back(tmp_path, model, template, gold):
+    """By the student's own template, by a reference in the place of an answer, or by a prompt that is added for its reference."""
+    rows = [
+        Asked("ask ann@example.com", "no", reference="write to boss@example.com or ann@example.com"),
+        Asked("ask bob@example.com", None, reference="tell bob@example.com"),
+        Asked("ask eve", "tell <EMAIL>"),
+    ]
+    jsonl(tmp_path / "rows.jsonl", [{"text": row.text, "id": f"id of {row.text}", "reference": row.reference} for row in rows])
+    (tmp_path / "student.md").write_text("Briefly: {{ text }}")
+    (tmp_path / "prompt.md").write_text("{{ text }}")
+    run = place(tmp_path, rows, pii={"action": "redact", "kinds": ["email"], "of": "both"})
+    prompts = Prompts(source="rows.jsonl", template="prompt.md", reference="reference")
+    config = train.Config(student=str(model), template=template, gold=gold)
+    found = material.load(config, prompts, run, None)
+    said = {found.source.tokenizer.decode(row.ids) for row in found.train}
+
+    assert not any("@" in each for each in said), said
+    assert len(found.train) == (3 if gold else 2)
+    if gold:
+        assert any("write to <EMAIL_2> or <EMAIL><|end|>" in each for each in said), said
 
 
 def test_gold_corrects_and_adds_what_the_teacher_missed_and_nothing_that_was_dropped_for_its_prompt(tmp_path, model):

@@ -4,6 +4,7 @@ found = look(run, "filter", dropped=True, reason="verify", limit=10)
 found.columns, found.cells
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -47,8 +48,10 @@ def look(place: Run, stage: str, *, dropped: bool = False, reason: str | None = 
     folder = place.stage(stage)
     if dropped or stage == "train":  # which has no other rows of its own
         rows = (row for row in shards.read(folder, "dropped", Dropped) if reason is None or row.reason.startswith(reason))
-        counts = ", ".join(f"{count} {name}" for name, count in manifest.counts.dropped.items()) or "none"
-        return _side_by_side(f"{stage}: dropped ({counts})", list(islice(rows, limit)), place)
+        first = list(islice(rows, limit))
+        counted = Counter(row.reason for row in shards.read(folder, "dropped", Dropped)) if stage == "generate" else manifest.counts.dropped
+        counts = ", ".join(f"{count} {name}" for name, count in counted.items()) or "none"
+        return _side_by_side(f"{stage}: dropped ({counts})", first, place)
     match stage:
         case "generate":
             taught = chain.from_iterable(shards.read(folder, f"completions-{split}", Completion) for split in ("train", "validation"))

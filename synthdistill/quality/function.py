@@ -11,6 +11,7 @@ The source itself is run, never a compiled copy: two versions of one length, sav
 import copy
 import math
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import Any, SupportsFloat
@@ -47,7 +48,8 @@ def judge(path: Path, name: str) -> Measure:
     def measure(completion: Completion, prompt: Prompt) -> Score:
         asked = {"messages": prompt.messages, "text": prompt.text, "reference": prompt.reference, "metadata": prompt.metadata}
         try:
-            return _score(function(completion.text, copy.deepcopy(asked)), name)
+            with redirect_stdout(sys.stderr):  # stdout is the command's own
+                return _score(function(completion.text, copy.deepcopy(asked)), name)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # the user's code may raise whatever it likes
@@ -60,14 +62,19 @@ def _imported(path: Path) -> ModuleType:
     module = ModuleType(f"synthdistill_user:{path}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # a dataclass looks for the module that it stands in
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)  # as when the file is run: its neighbours can be imported
     try:
-        exec(compile(path.read_bytes(), path, "exec"), vars(module))
+        with redirect_stdout(sys.stderr):
+            exec(compile(path.read_bytes(), path, "exec"), vars(module))
     except FileNotFoundError as error:
         raise RecipeError(f"[filter] verify: there is no file {path}", "Give a path relative to the recipe's folder") from error
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         raise RecipeError(f"[filter] verify: {path} cannot be imported: {_told(error)}", "Mend it") from error
+    finally:
+        sys.path.remove(folder)
     return module
 
 

@@ -16,7 +16,7 @@
 #define WIDE
 #endif
 
-#define VERSION 5
+#define VERSION 6
 
 typedef uint8_t u8;
 typedef uint32_t u32;
@@ -480,11 +480,10 @@ static inline int alike(const Side *side, i64 i, i64 j, double threshold) {
 }
 
 /* Rows stand from the best to the worst. Each is compared with the rows that were kept before it and share a band key with it, but for those
- * of its own group: instead[i] is the first of these that is near it on both sides, or -1, and then row i is kept. touched[i] says
- * whether a kept row has a row that is near it, or a dropped one is near a kept one: the same, seen from both ends. keys[band * n + i].
+ * of its own group: instead[i] is the first of these that is near it on both sides, or -1, and then row i is kept. keys[band * n + i].
  * `shingles2` may be NULL. */
 EXPORT i64 sd_keep(const u32 *keys, i64 bands, i64 n, const u64 *group, const u32 *shingles, const i64 *starts, const u64 *whole,
-                   const u32 *shingles2, const i64 *starts2, const u64 *whole2, double threshold, i64 *instead, u8 *touched) {
+                   const u32 *shingles2, const i64 *starts2, const u64 *whole2, double threshold, i64 *instead) {
     Side one = {shingles, starts, whole}, two = {shingles2, starts2, whole2};
     u64 size = 16;
     while (size < (u64)n) size *= 2;
@@ -495,7 +494,6 @@ EXPORT i64 sd_keep(const u32 *keys, i64 bands, i64 n, const u64 *group, const u3
         return -1;
     }
     i64 checks = 0;
-    memset(touched, 0, (size_t)n);
     for (i64 i = 0; i < n; i++) {
         i64 best = -1;
         for (i64 band = 0; band < bands; band++) {
@@ -508,7 +506,6 @@ EXPORT i64 sd_keep(const u32 *keys, i64 bands, i64 n, const u64 *group, const u3
                 if (group[other] == group[i]) continue;
                 checks++;
                 if (!alike(&one, i, other, threshold) || (shingles2 && !alike(&two, i, other, threshold))) continue;
-                touched[other] = touched[i] = 1;
                 if (best < 0 || other < best) best = other;
             }
         }
@@ -522,6 +519,42 @@ EXPORT i64 sd_keep(const u32 *keys, i64 bands, i64 n, const u64 *group, const u3
     }
     free(heads), free(next), free(seen), free(found);
     return checks;
+}
+
+#define PASSED 4096 /* rows that are known to be near another, after which a row that is so too looks no further in a bucket */
+
+/* Which of n rows are near another, of another group and with another answer: touched[i]. Each row is held against those before it that share
+ * a band key, but not against one of which it is known already when it is known of both. */
+EXPORT i64 sd_touched(const u32 *keys, i64 bands, i64 n, const u64 *group, const u64 *answers, const u32 *shingles, const i64 *starts,
+                      const u64 *whole, double threshold, u8 *touched) {
+    Side one = {shingles, starts, whole};
+    u64 size = 16;
+    while (size < (u64)n) size *= 2;
+    u32 *heads = calloc((size_t)(size * (u64)bands), 4), *next = malloc((size_t)(n * bands + 1) * 4), *seen = calloc((size_t)n + 1, 4);
+    if (!heads || !next || !seen) {
+        free(heads), free(next), free(seen);
+        return -1;
+    }
+    memset(touched, 0, (size_t)n);
+    for (i64 i = 0; i < n; i++)
+        for (i64 band = 0; band < bands; band++) {
+            u32 key = keys[band * n + i], *head = heads + (u64)band * size + ((key * 0x9e3779b1u) & (size - 1)), at = *head;
+            for (i64 passed = 0; at && passed < PASSED; at = next[band * n + at - 1]) {
+                i64 other = (i64)at - 1;
+                if (touched[i] && touched[other]) {
+                    passed++;
+                    continue;
+                }
+                if (keys[band * n + other] != key || seen[other] == (u32)i + 1) continue;
+                seen[other] = (u32)i + 1;
+                if (group[other] != group[i] && answers[other] != answers[i] && alike(&one, i, other, threshold))
+                    touched[i] = touched[other] = 1;
+            }
+            next[band * n + i] = *head;
+            *head = (u32)i + 1;
+        }
+    free(heads), free(next), free(seen);
+    return 0;
 }
 
 /* ---- what the rows share with prompts that nobody may be trained on ---- */

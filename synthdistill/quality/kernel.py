@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from synthdistill.errors import MissingError
 
-VERSION = 5
+VERSION = 6
 SPACE, WORD, SIGN, DROPPED, ALONE = range(5)
 MEANT = frozenset("*/%#@&\\")
 """Punctuation to Unicode, but not to a formula or a path."""
@@ -174,18 +174,26 @@ def repeated(keys: U32) -> npt.NDArray[np.bool_]:
     return found.astype(bool)
 
 
-def keep(keys: U32, group: U64, sides: Sequence[Shingles], threshold: float) -> tuple[I64, npt.NDArray[np.bool_]]:
+def keep(keys: U32, group: U64, sides: Sequence[Shingles], threshold: float) -> I64:
     """Which of n rows, the best first, stay: a row is dropped where an earlier one that stays, of another group, shares one of its
     `keys` [bands, n] and has a Jaccard index of at least `threshold` with it on each of the `sides` (sets).
 
-    Returns for each row the first such row, -1 where it stays; and whether it is near any row that stays, or a dropped one near it.
+    Returns for each row the first such row, -1 where it stays.
     """
     n = len(group)
-    instead, touched = np.empty(n, np.int64), np.zeros(n, np.uint8)
+    instead = np.empty(n, np.int64)
     one, two = sides[0], sides[1] if len(sides) > 1 else None
     second = two or (None, None, None)
-    _call("sd_keep", keys, len(keys), n, group, *one, *second, threshold, instead, touched)
-    return instead, touched.astype(bool)
+    _call("sd_keep", keys, len(keys), n, group, *one, *second, threshold, instead)
+    return instead
+
+
+def touched(keys: U32, group: U64, answers: U64, side: Shingles, threshold: float) -> npt.NDArray[np.bool_]:
+    """Which of n rows share one of their `keys` [bands, n] with a row of another group and another answer, and have a Jaccard index of at
+    least `threshold` with it."""
+    found = np.zeros(len(group), np.uint8)
+    _call("sd_touched", keys, len(keys), len(group), group, answers, *side, threshold, found)
+    return found.astype(bool)
 
 
 def runs(given: Read, width: int) -> tuple[U64, I32, U64]:
@@ -363,6 +371,6 @@ def _library() -> ctypes.CDLL:
         raise MissingError("the compiled part of the filter (synthdistill/quality/_kernel) is of another version", hint)
     for name in ("sd_shingles", "sd_sets", "sd_cut", "sd_minhash", "sd_bands", "sd_runs", "sd_overlaps"):
         getattr(library, name).restype = None
-    for name in ("sd_read", "sd_count", "sd_repeated", "sd_keep", "sd_bags"):
+    for name in ("sd_read", "sd_count", "sd_repeated", "sd_keep", "sd_touched", "sd_bags"):
         getattr(library, name).restype = ctypes.c_int64
     return library

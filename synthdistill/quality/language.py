@@ -41,6 +41,8 @@ def language(argument: str, *, sure: float = 0.5, window: int = 200, least: int 
     except ValueError:
         example = f"language:{code},sure={sure:g}"
         raise ValueError(f"language takes a code and a threshold by name, as in '{example}', given {argument!r}") from None
+    if not 0 <= bounds["sure"] <= 1:
+        raise ValueError(f"language takes sure as a probability from 0 to 1, given {bounds['sure']:g}")
 
     def measure(completion: Completion, prompt: Prompt) -> Score:
         value, reason = _probability(code, _sample(completion.text, window), least)

@@ -15,7 +15,6 @@ What is kept of a text is four bytes a word, in files; the memory that is needed
 
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
@@ -128,17 +127,19 @@ class Near:
         self._key()
         return self._keys.candidates()
 
-    def decide(self, rank: I64, group: U64, left: Mask | None = None) -> Found:
-        """Which rows stay. `rank` is 0 for the best row, `group` a number that the samples of one prompt share. Rows that are not `left`
-        take no part."""
+    def decide(self, rank: I64, group: U64, left: Mask | None = None, answers: U64 | None = None) -> Found:
+        """Which rows stay. `rank` is 0 for the best row, `group` a number that the samples of one prompt share, `answers` one that equal
+        answers share. Rows that are not `left` take no part."""
         self._key()
         left = np.ones(self.count, bool) if left is None else left
-        instead, _ = self._kept(self._keys, self._texts, rank, group, left)
+        instead = self._kept(rank, group, left)
         conflict = np.zeros(self.count, bool)
         if self._by_prompt:
-            stay = left & (instead < 0)
-            _, near = self._kept(self._by_prompt, self._texts[:1], rank, group, stay)
-            conflict = near & stay
+            alike = np.flatnonzero(self._by_prompt.candidates() & left & (instead < 0))
+            if len(alike):
+                said = np.arange(self.count, dtype=np.uint64) if answers is None else answers
+                prompts = kernel.sets(self._cut(self._texts[0].of(alike)))
+                conflict[alike] = kernel.touched(self._by_prompt.of(alike), group[alike], said[alike], prompts, self.config.threshold)
         return Found(instead, conflict)
 
     def save(self, folder: Path) -> None:
@@ -198,18 +199,17 @@ class Near:
             path.unlink()  # the mapping holds it
         return found
 
-    def _kept(self, keys: Keys, texts: Sequence[Texts], rank: I64, group: U64, left: Mask) -> tuple[I64, Mask]:
-        """The rows that are dropped, each with the row kept instead, and whether each is near another."""
-        instead, near = np.full(self.count, -1, np.int64), np.zeros(self.count, bool)
-        alike = np.flatnonzero(keys.candidates() & left)
+    def _kept(self, rank: I64, group: U64, left: Mask) -> I64:
+        """The rows that are dropped, each with the row kept instead; -1 is a row that stays."""
+        instead = np.full(self.count, -1, np.int64)
+        alike = np.flatnonzero(self._keys.candidates() & left)
         alike = alike[np.argsort(rank[alike], kind="stable")]
         if len(alike):
-            sides = [kernel.sets(self._cut(side.of(alike)) if side is self._prompts else side.of(alike)) for side in texts]
-            winners, touched = kernel.keep(keys.of(alike), group[alike], sides, self.config.threshold)
+            sides = [kernel.sets(self._cut(side.of(alike)) if side is self._prompts else side.of(alike)) for side in self._texts]
+            winners = kernel.keep(self._keys.of(alike), group[alike], sides, self.config.threshold)
             lost = winners >= 0
             instead[alike[lost]] = alike[winners[lost]]
-            near[alike] = touched
-        return instead, near
+        return instead
 
     def _cut(self, texts: Shingles) -> Shingles:
         return self._common.cut(texts, max(FEW, int(COMMON * self.count)), WIDTH) if self._common else texts

@@ -30,7 +30,7 @@ _MATHS = re.compile(r"[\\^{}]")
 _BESIDE = re.compile(r"\\(?:left|right)\b|\\[,!;: $%]|\\(?:text|mathrm|mbox)\s*\{[^{}]*\}|\^\s*(?:\\circ\b|\{\s*\\circ\s*\})|[$%~]")
 """What changes no value: spacing, units, degrees, currency."""
 _FORMULA = re.compile(r"(?:\\(?:[cdt]?frac|sqrt|pi|times|cdot|div)(?![A-Za-z])|[-+*/(){}\[\].,\d\s^])+")
-_WORDS = re.compile(r"(?:(?:a|[A-Za-z]{2,})?[\s.,;:!?'\"]+)*(?:a|[A-Za-z]{2,})?")
+_WORDS = re.compile(r"[\s.,;:!?'\"]*+(?:(?:a|[A-Za-z]{2,}+)(?:[\s.,;:!?'\"]++|$))*+")  # possessive: its time grows with the length only
 _POWER = re.compile(r"\^\s*(?:(\d{1,3})(?!\d)|\{\s*[-+]?\s*(\d{1,3})\s*(?:/\s*\d{1,3}\s*)?\})(?!\s*\^)")
 _SEVERAL = re.compile(r"[(\[].*\d\s*,\s*[-+]?\d.*[)\]]")
 """A point or an interval."""

@@ -15,6 +15,8 @@ from synthdistill.quality.checks import Check, yes_or_no
 from synthdistill.quality.refusal_words import REFUSALS, Refusal
 from synthdistill.records import Completion, Prompt, Score
 
+_MARKS = re.compile(r"[*\"\u201c\u201d]+")
+"""Of emphasis and of quotation, which change no refusal."""
 _GIVEN = Score("no_refusal", 1.0, "", "rules")
 _BEYOND_LATIN = "\u0370"
 _LETTERS: dict[int, str | None] = {ord(mark): "'" for mark in "\u2019\u02bc\u2018"}
@@ -36,7 +38,7 @@ def no_refusal(*, window: int = 200) -> Check:
 
 def refuses(text: str, *, window: int = 200) -> str:
     """The words with which a text begins as a refusal, in lower case; nothing where it is none."""
-    start = folded(text.lstrip()[:window])
+    start = folded(_MARKS.sub("", text.lstrip()[:window]).lstrip())
     found = _pattern(latin=True).match(start)
     if not found and not start.isascii():
         found = _pattern(latin=False).match(start)

@@ -30,13 +30,14 @@ REFUSALS = {
         parts={
             "unable": r"can't|cannot|can not|won't|will not|(?:won't|will not) be able to|(?:am|'m) (?:unable|not able) to"
             r"|(?:must|have to) (?:decline|refuse) to",
+            "declining": r"(?:must|have to|will have to) (?:respectfully )?(?:decline|refuse) (?:this|that|your|the|such) request",
             "helping": r"(?:help|assist)(?: you)? with (?:that|this|it\b|your request|such)|comply|do (?:that|this)\b"
             r"|fulfil?l (?:that|this|your|such)",
             "making": r"provide|generate|create|write|produce|answer|discuss|engage in|share|complete",
             "such": r"(?:that|this|such|any|content|your) (?:\w+ )?(?:request|question|content|material|information|kind|type)",
             "ai": r"an? (?:ai|artificial intelligence|large language model|language model)\b",
         },
-        says=(r"i ?<unable> (?:<helping>|<making> <such>)", r"as <ai>[\w ]*,? i\b", r"i(?:'m| am) (?:just )?<ai>"),
+        says=(r"i ?<unable> (?:<helping>|<making> <such>)", r"i <declining>", r"as <ai>[\w ]*,? i\b", r"i(?:'m| am) (?:just )?<ai>"),
     ),
     "de": Refusal(
         sorry=r"(?:es )?tut mir (?:sehr |wirklich )?leid|entschuldigung|entschuldigen sie(?: bitte)?|ich bitte um entschuldigung"
@@ -238,6 +239,7 @@ REFUSALS = {
             r"<unable>(?:帮助|协助|幫助|協助)(?:您|你)?(?:做|完成|处理|进行|实现|解决|回答)?(?:这个|这件事|这样的事|此事"
             r"|这一点|這個|這件事|此事|<such><what>)",
             r"<unable>(?:在这方面|在此方面|就此|对此)<you>(?:提供)?(?:帮助|协助|幫助)",
+            r"<unable>(?:帮助|协助|幫助|協助|帮到|幫到)(?:您|你)(?:[。.!!]|$)|<unable>提供(?:这|這|此|该|該)(?:方面|类|類|种|種)的?(?:帮助|协助|幫助|協助)",
             r"作为<ai>,?(?:我)?<unable>|作为<ai>,?我(?:没有|不具备|不会|并不|沒有|不具備|不會)|作為<ai>,?我?(?:<unable>|沒有"
             r"|不具備|不會)",
             r"我(?:只是|仅仅是|是|僅僅是)<ai>,(?:所以|因此|并且)?(?:我)?(?:<unable>|没有|不具备|不会|沒有|不具備|不會)",

@@ -194,9 +194,14 @@ def _unbalanced(balance: str, columns: list[str]) -> RecipeError:
         return RecipeError(
             f"[filter.select] balance = {balance!r}: no answer is a JSON object with that field", "Name a field of the answers"
         )
-    known = f"the columns of the source are {', '.join(columns[:20])}" if columns else "the source has no other columns"
+    known = (
+        f"the columns that rows carry are {', '.join(columns[:20])}"
+        if columns
+        else "rows carry the columns of [prompts] slices, and there are none"
+    )
     return RecipeError(
-        f"[filter.select] balance = {balance!r}: no row has such a column; {known}", 'Name one, or "answer", or "json:FIELD"'
+        f"[filter.select] balance = {balance!r}: no row has such a column; {known}",
+        'Name one (or add it to [prompts] slices, with --run NEW), or "answer", or "json:FIELD"',
     )
 
 

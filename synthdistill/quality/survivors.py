@@ -34,6 +34,8 @@ class Numbers:
     ids: U64
     group: U64
     keys: U64
+    answers: U64
+    """[n], what equal answers share."""
     merits: F64
     """[n, 3]: a judge's score, the share of samples that agree, and minus the number of scorers that could not judge; -inf is unknown."""
     prompts: list[Shingles]
@@ -42,11 +44,12 @@ class Numbers:
 
 def numbers(rows: Sequence[Row], near: NearDuplicates | None) -> Numbers:
     """Read the texts of rows."""
-    prompts, completions, keys = [], [], []
+    prompts, completions, keys, said = [], [], [], []
     for some in _chunks(rows):
         asked = kernel.read([row.prompt.text for row in some])
         answers = dedup.answer_keys([(row.completion.text, row.completion.tool_calls) for row in some])
         keys.append(dedup.paired(asked.keys, answers))
+        said.append(answers[:, 0])
         if near:
             prompts.append(shingled(asked) if near.of != "completion" else _NOTHING)
             completions.append(shingled(kernel.read([row.said for row in some])) if near.of != "prompt" else _NOTHING)
@@ -55,6 +58,7 @@ def numbers(rows: Sequence[Row], near: NearDuplicates | None) -> Numbers:
         np.frombuffer(bytes.fromhex("".join(row.id for row in rows)), ">u8").reshape(-1, 2).astype(np.uint64),
         np.array([int(row.prompt.id[:16], 16) for row in rows], np.uint64),
         np.concatenate(keys) if keys else np.empty((0, 2), np.uint64),
+        np.concatenate(said) if said else np.empty(0, np.uint64),
         np.array(merits, np.float64).reshape(-1, 3),
         prompts,
         completions,
@@ -130,8 +134,11 @@ class Survivors:
         raise IndexError(row)
 
     def instead_of(self, row: int) -> str | None:
-        """The id of the row that is kept in the place of another."""
-        return self.name(int(self.instead[row])) if self.instead[row] >= 0 else None
+        """The id of the row that is kept in the place of another: where that one went later, of the one kept in its place."""
+        other = int(self.instead[row])
+        while other >= 0 and not self.left[other]:
+            other = int(self.instead[other])
+        return self.name(other) if other >= 0 else None
 
     def duplicates(self) -> Mask:
         """Take out exact duplicates; which rows these are."""
@@ -141,7 +148,8 @@ class Survivors:
         """Take out near-duplicates; which rows these are. Those that are left beside a prompt near their own are in `conflict`."""
         if self._index is None:
             return np.zeros(self.count, bool)
-        found = self._index.decide(self.rank, self.group, self.left)
+        answers = np.concatenate([part.answers for part in self._parts] or [np.empty(0, np.uint64)])
+        found = self._index.decide(self.rank, self.group, self.left, answers)
         self.conflict = found.conflict
         return self._out(found.instead)
 

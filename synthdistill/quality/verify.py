@@ -192,6 +192,8 @@ def is_numeric(given: Given) -> Check:
         MissingError: the extra `verify` is not installed.
     """
     tolerance = thresholds("numeric", given.argument, tolerance=0.0)["tolerance"]
+    if tolerance < 0:
+        raise ValueError(f"numeric takes tolerance as a share of the reference, 0 or more, given {tolerance:g}")
     if given.base is not None:
         require("math_verify", "verify", "[filter] verify = numeric")
 

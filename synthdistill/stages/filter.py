@@ -29,7 +29,7 @@ threshold measures nothing again, and `--dry-run` says which rows it would move.
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, Self
@@ -38,6 +38,7 @@ import numpy as np
 from pydantic import field_validator, model_validator
 
 from synthdistill import shards
+from synthdistill.errors import RecipeError
 from synthdistill.evaluation import metrics
 from synthdistill.manifest import Counts, Manifest, count_shards, file_hash, load, open_stage, sealed
 from synthdistill.progress import Progress
@@ -73,8 +74,8 @@ def _metric(name: str) -> Callable[[str, str], Score]:
     return lambda answer, reference: metrics.measure(name, metrics.Case(answer, reference))[0]
 
 
-_METRICS = {name: _metric(name) for name in metrics.METRICS}
-"""What `reference:METRIC` may name: of an answer and its gold."""
+_METRICS = {name: _metric(name) for name in metrics.METRICS if name != "agreement"}
+"""What `reference:METRIC` may name: of an answer and its gold. Agreement is with another answer of the teacher's, and there is none."""
 
 
 class Config(Settings):
@@ -117,6 +118,9 @@ def what(config: Config, base: Path, limit: int | None = None) -> dict[str, Any]
     Raises:
         RecipeError: a file that the recipe names is not there.
     """
+    for path in config.decontaminate.files or ():
+        if not (base / path).is_file():
+            raise RecipeError(f"[filter] decontaminate files: no such file: {base / path}", "Give paths relative to the recipe's folder")
     files = verify_files(config.verify, base) | {path: file_hash(base / path) for path in config.decontaminate.files or ()}
     if config.judge:
         files |= judged.files(config.judge, base)
@@ -392,8 +396,20 @@ def _ended(sieve: Sieve, left: Survivors, taken: list[_Taken], *, keep: bool = T
             fates = {name: Fate(reason, left.instead_of(places[name])) for name, reason in gone.items()}
             funnel.apply(step.step, lambda rows, fates=fates: fates)  # type: ignore[misc]
         first += len(places)
+        _follow(funnel)
         yield number, funnel
         del funnel
+
+
+def _follow(funnel: Funnel) -> None:
+    """A row that went for another one, which then went as well, has the one that is kept in the end beside it, or none."""
+    gone = {row.completion_id: row.kept_instead for row in funnel.dropped}
+    for place, row in enumerate(funnel.dropped):
+        kept = row.kept_instead
+        while kept in gone:
+            kept = gone[kept]
+        if kept != row.kept_instead:
+            funnel.dropped[place] = replace(row, kept_instead=kept)
 
 
 def _write(

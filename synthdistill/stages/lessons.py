@@ -121,8 +121,8 @@ def _auto(
     picked = best(surface)
     told = f"temperature {picked.temperature:g} and alpha {picked.alpha:g}" if picked.alpha < 1 else "plain cross-entropy (alpha 1)"
     progress.note(
-        f"train: {told} agrees most with the teacher, {picked.agreement:.1%} of {picked.n} validation answers, "
-        f"plain cross-entropy {surface[0].agreement:.1%}; {len(tried)} trainings on {len(rows)} rows"
+        f"train: {told} did best: {picked.agreement:.1%} of {picked.n} validation answers as the teacher's, {picked.nll:.3f} nats a token; "
+        f"plain cross-entropy {surface[0].agreement:.1%}, {surface[0].nll:.3f}; {len(tried)} trainings on {len(rows)} rows"
     )
     figures = [{name: getattr(point, name) for name in ("temperature", "alpha", "agreement", "nll", "n")} for point in surface]
     return Point(picked.temperature, picked.alpha), {"temperature": picked.temperature, "alpha": picked.alpha, "sweep": figures}

@@ -20,6 +20,7 @@ from synthdistill import shards
 from synthdistill.errors import RecipeError, SynthdistillError
 from synthdistill.manifest import Counts, Manifest, file_hash, folder_hash, sealed
 from synthdistill.prompt_template import template_path
+from synthdistill.quality import pii
 from synthdistill.quality.agreement import answer_key
 from synthdistill.quality.decontaminate import Decontaminate
 from synthdistill.records import Completion, Dropped, Example, Message, Prompt, digest
@@ -93,6 +94,8 @@ class Row:
     source_ids: list[str]
     prompt_id: str
     dialogue: Dialogue
+    gold: bool = False
+    """Its answer is the reference, and both it and the prompt are as they stand in the source."""
 
     @property
     def example_id(self) -> str:
@@ -193,7 +196,7 @@ def load(config: Rows, prompts: prompts_room.Config, place: Run, limit: int | No
         dropped, more = dropped + old, more | more_rows
     learns = learned(sealed(place, "generate").config)
     pairs, unfit = validation_rows(config, place, limit, learns)
-    rows = {"": [_asked(row, asked) for row in examples], "validation_": [_asked(row, asked) for row in pairs]}
+    rows = {"": _redacted([_asked(row, asked) for row in examples], config, place), "validation_": [_asked(row, asked) for row in pairs]}
     if not count:
         raise SynthdistillError("filter kept no example to train on", f"Look at why: {place.command('show')} filter --dropped")
     if not examples:
@@ -271,7 +274,8 @@ def _corrected(rows: list[Row], prompts: dict[str, Prompt]) -> tuple[list[Row], 
             dropped.append(row.dropped("gold_twice"))
         else:
             replaced.add(row.prompt_id)
-            kept.append(replace(row, dialogue=replace(row.dialogue, answer=_gold(reference))))
+            asked = prompts[row.prompt_id].messages
+            kept.append(replace(row, dialogue=replace(row.dialogue, messages=asked, answer=_gold(reference)), gold=True))
     return kept, dropped, len(replaced)
 
 
@@ -287,7 +291,13 @@ def _missed(place: Run, prompts: dict[str, Prompt]) -> list[Row]:
     taught = {row.prompt_id for row in shards.read(place.stage("filter"), "examples", Example)}
     held = unseen.of(place, Decontaminate.model_validate(sealed(place, "filter").config["filter"]["decontaminate"]))
     return [
-        Row(digest("gold", prompt.id), prompt.source_ids, prompt.id, Dialogue(prompt.messages, _gold(prompt.reference), prompt.tools))
+        Row(
+            digest("gold", prompt.id),
+            prompt.source_ids,
+            prompt.id,
+            Dialogue(prompt.messages, _gold(prompt.reference), prompt.tools),
+            gold=True,
+        )
         for prompt in prompts.values()
         if prompt.reference is not None
         and prompt.id not in taught
@@ -335,6 +345,26 @@ def _gold(reference: str) -> Message:
 def _asked(row: Row, asked: dict[str, list[Message]]) -> Row:
     """The row with the messages of the student's own template, where it has one."""
     return replace(row, dialogue=replace(row.dialogue, messages=asked[row.prompt_id])) if asked else row
+
+
+def _redacted(rows: list[Row], config: Rows, place: Run) -> list[Row]:
+    """The rows without what `[filter] pii` has taken out of the examples: prompts that the student's own template made anew, and gold rows,
+    come from the source once more."""
+    wanted = sealed(place, "filter").config.get("filter", {}).get("pii")
+    if not wanted or wanted["action"] != "redact" or not (config.template or config.gold):
+        return rows
+    settings = pii.Pii.model_validate(wanted)
+    templated = config.template or sealed(place, "generate").config.get("prompts", {}).get("template") is not None
+    own = {prompt.id: prompt.text for prompt in shards.read(place.stage("generate"), "prompts-train", Prompt)} if templated else {}
+    found = []
+    for row in rows:
+        said = row.dialogue
+        if row.gold or config.template:
+            answer = said.answer if row.gold else {"role": "assistant", "content": ""}  # that of an example is redacted
+            messages, redacted = pii.redact_row(said.messages, answer, settings, own=own.get(row.prompt_id))
+            row = replace(row, dialogue=replace(said, messages=messages, answer=redacted if row.gold else said.answer))
+        found.append(row)
+    return found
 
 
 def files(config: Rows, base: Path) -> dict[str, str]:

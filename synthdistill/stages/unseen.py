@@ -39,8 +39,10 @@ def prompts(place: Run, config: Decontaminate) -> Iterator[Unseen]:
 
 
 def _texts(row: Mapping[str, Any]) -> list[str]:
-    turns = read(row.get("messages"))
-    named = [row[name] for name in COLUMNS if isinstance(row.get(name), str)]
-    if turns or named:
-        return named + ([own_words(turns)] if turns else [])
-    return [value for value in row.values() if isinstance(value, str)]
+    """Each text by itself, and several as one: a prompt may have been made of all of them. An answer at the end is no part of one."""
+    turns = read(row.get("messages")) or []
+    asked = turns[: max((place for place, turn in enumerate(turns, 1) if turn["role"] != "assistant"), default=0)]
+    given = [value for value in row.values() if isinstance(value, str)]
+    named = [value for name, value in row.items() if name in COLUMNS and isinstance(value, str)]
+    found = [*named, *([own_words(asked)] if asked else [])] or given
+    return [*found, *("\n".join(each) for each in (named, given) if len(each) > 1)]

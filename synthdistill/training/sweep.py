@@ -4,8 +4,9 @@
     best(surface)                                    # Measured(temperature=2.0, alpha=0.1, agreement=0.71, nll=0.42, n=400)
 
 What counts is the share of validation answers that the student would give as its teacher did, to the token, end of turn included: a greedy
-student says an answer exactly where each of its tokens is the likeliest after those before it, so one forward pass tells. Of equal shares
-the lower mean negative log-likelihood wins. alpha = 1 is plain cross-entropy, and may win.
+student says an answer exactly where each of its tokens is the likeliest after those before it, so one forward pass tells. Of shares that
+differ by no more than a standard error (short trainings on few rows: many do), the lowest mean negative log-likelihood wins. alpha = 1 is
+plain cross-entropy, and may win.
 """
 
 import json
@@ -70,8 +71,10 @@ def sweep(
 
 
 def best(surface: Sequence[Measured]) -> Measured:
-    """The point that agrees most; of equal ones that with the lowest nll."""
-    return max(surface, key=lambda point: (point.agreement, -point.nll))
+    """Of the points within one standard error of the highest agreement, that with the lowest nll."""
+    most = max(point.agreement for point in surface)
+    error = (most * (1 - most) / surface[0].n) ** 0.5
+    return min((point for point in surface if point.agreement >= most - error), key=lambda point: point.nll)
 
 
 def agreement(model: Any, rows: Sequence[Rendered]) -> tuple[float, float, int]:
