@@ -60,6 +60,23 @@ def test_the_loss_of_a_step_is_the_one_computed_by_hand(tmp_path, model, micro_b
     assert trained.train_loss == pytest.approx(by_hand(model), abs=1e-5)
 
 
+def test_dft_weighs_a_token_by_its_own_probability_and_validates_by_plain_cross_entropy(tmp_path, model):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    loaded, total, count = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float64), 0.0, 0
+    for row in ROWS:
+        with torch.no_grad():
+            own = loaded(torch.tensor([row.ids])).logits[0, len(row.prompt) - 1 : -1].log_softmax(-1)
+        own = own[torch.arange(len(row.completion)), torch.tensor(row.completion)]
+        total, count = total - float((own.exp() * own).sum()), count + len(own)
+    settings = Hyperparameters(epochs=1, batch_size=4, learning_rate=1e-12)
+    trained = fit(source(model), ROWS, ROWS, settings, folder=tmp_path, progress=Silent(), dft=True)
+
+    assert trained.train_loss == pytest.approx(total / count, abs=1e-5)
+    assert trained.best_validation_loss == pytest.approx(by_hand(model), abs=1e-5)
+
+
 def test_the_validation_loss_before_anything_is_learned_is_the_one_computed_by_hand(tmp_path, model):
     settings = Hyperparameters(epochs=1, batch_size=4, learning_rate=1e-12)
 

@@ -37,6 +37,8 @@ class Sft(Settings):
     """`[train] method`: the teacher's answers as they are."""
 
     kind: Literal["sft"] = "sft"
+    loss: Literal["dft"] | None = None
+    """None is cross-entropy; `dft` weighs each token by the probability that the student gives it (Wu et al. 2025, arXiv 2508.05629)."""
 
 
 class Soft(Settings):

@@ -95,7 +95,8 @@ def run(
     _tell(material, config, progress)
     pace = config.model_copy(update={"learning_rate": config.peak * config.start.rate}) if config.start else config
     soft, surface = lessons.find(config.method, pace, material, place, tail, progress) if config.method.kind == "soft" else (None, {})
-    trained = fit(material.source, material.train, material.validation, pace, folder=opening.folder, progress=progress, soft=soft)
+    dft = config.method.kind == "sft" and config.method.loss == "dft"
+    trained = fit(material.source, material.train, material.validation, pace, folder=opening.folder, progress=progress, soft=soft, dft=dft)
 
     outputs = _outputs(opening.folder)
     outputs += shards.write(opening.folder, "dropped", material.dropped, shards=opening.shards, key="completion_id")

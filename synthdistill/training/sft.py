@@ -61,6 +61,7 @@ def fit(
     folder: Path,
     progress: Progress,
     soft: Lesson | None = None,
+    dft: bool = False,
 ) -> Trained:
     """Train, or go on training, and write `student/`, `metrics.jsonl` and, with an adapter, `adapter/` to `folder`.
 
@@ -78,7 +79,7 @@ def fit(
         with progress.task("train", total=total, done=last.step if last else 0) as advance:
             watch = Watch(curve, advance, folder / "checkpoints")
             trainer = trainer_for(
-                model, source.tokenizer, rows, validation, settings, folder=folder / "checkpoints", watch=watch, soft=soft
+                model, source.tokenizer, rows, validation, settings, folder=folder / "checkpoints", watch=watch, soft=soft, dft=dft
             )
             if _visible_gpus() > 1 and trainer.args.device.type == "cuda":
                 progress.note("train uses the first of several GPUs; CUDA_VISIBLE_DEVICES chooses another")
@@ -115,6 +116,7 @@ def trainer_for(
     folder: Path,
     watch: "Watch | None" = None,
     soft: Lesson | None = None,
+    dft: bool = False,
 ) -> Any:
     """TRL's trainer over rows that are ids already, in our order of batches, with its own printing off."""
     from transformers import EarlyStoppingCallback, PrinterCallback
@@ -138,6 +140,7 @@ def trainer_for(
         if settings.adapter is None:
             raise
         raise RecipeError(f"[train] adapter does not fit the student: {error}", "Name layers that it has, or leave target out") from error
+    trainer.args.loss_type = "dft" if dft else "nll"
     if len(trainer.train_dataset) != len(rows):
         raise SynthdistillError(f"the trainer took {len(trainer.train_dataset)} of {len(rows)} rows", "Please report this")
     if soft:
@@ -207,7 +210,12 @@ def _trainer_class() -> Any:
 
         def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
             if "soft" not in inputs:
-                return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+                taught = self.args.loss_type
+                self.args.loss_type = taught if self.model.training else "nll"  # methods are compared by one loss on validation rows
+                try:
+                    return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+                finally:
+                    self.args.loss_type = taught
             found = model(**inputs)
             sums = self.accelerator.gather_for_metrics(torch.stack([found["nll"], found["apart"], found["tokens"].float()])[None]).sum(0)
             for name, value in zip(("nll", "apart"), (sums[:2] / sums[2]).tolist(), strict=True):
