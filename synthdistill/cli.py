@@ -306,7 +306,7 @@ def report(folder: RunFolder, run: RunName = "main", as_json: Json = False) -> N
 @app.command()
 def show(
     folder: RunFolder,
-    stage: Annotated[str, typer.Argument(metavar="[STAGE]", help="generate, filter, train or eval.")] = "filter",
+    stage: Annotated[str, typer.Argument(metavar="[STAGE]", help="generate, filter, label, train or eval.")] = "filter",
     run: RunName = "main",
     dropped: Annotated[bool, typer.Option("--dropped", help="The rows that were left out, with their reasons.")] = False,
     reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Dropped rows whose reason begins so.")] = None,

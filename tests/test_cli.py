@@ -295,7 +295,7 @@ def test_show_dropped_gives_reasons_and_the_users_ids(tmp_path):
 def test_show_of_an_unknown_stage_names_the_stages(generated):
     done = synthdistill("show", generated, "poems")
 
-    assert (done.returncode, done.stderr) == (2, "error: 'poems' is no stage. Give one of generate, filter, train, eval\n")
+    assert (done.returncode, done.stderr) == (2, "error: 'poems' is no stage. Give one of generate, filter, label, train, eval\n")
 
 
 def test_init_writes_a_recipe_that_runs_and_overwrites_nothing(tmp_path):

@@ -260,5 +260,29 @@ def test_draws_and_sure_positions(tmp_path, models):
     assert len({digest(row.ids.tolist()) for row in found if len(row.ids)}) > 1
 
 
+def test_show_tells_the_figures_of_each_row(labelled):
+    rows = json.loads(done("show", labelled, "label", "--limit", "2", "--json").stdout)["rows"]
+    shown = done("show", labelled, "label", "--limit", "2").stdout
+
+    assert len(rows) == 2 and all(row["positions"] == row["tokens"] and 0 < row["not_stored"] < 1 for row in rows)
+    assert rows[0]["example_id"][:8] in shown
+
+
+def test_a_damaged_file_of_another_run_is_not_taken_over(tmp_path, models):
+    recipe = soft(tmp_path, models)
+    for run in ("main", "other"):
+        for stage in ("generate", "filter"):
+            done(stage, recipe, "--run", run)
+    done("label", recipe)
+    first, second = (recipe.parent / "runs" / "toy" / run / "label" for run in ("main", "other"))
+    bad, *good = sorted(first.glob("*.parquet"))
+    bad.write_bytes(bad.read_bytes()[:-9] + b"x" * 9)
+    done("label", recipe, "--run", "other")
+
+    assert all((second / path.name).stat().st_ino == path.stat().st_ino for path in good)
+    assert (second / bad.name).read_bytes() != bad.read_bytes()
+    assert len(list(soft_targets.read(second))) == load(second).counts.written
+
+
 def test_what_is_dropped_has_its_reason(labelled):
     assert list(shards.read(run_of(labelled).stage("label"), "dropped", Dropped)) == []

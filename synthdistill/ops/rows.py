@@ -11,14 +11,16 @@ from itertools import chain, islice
 from typing import Any
 
 import msgspec
+import numpy as np
 
-from synthdistill import shards
+from synthdistill import shards, soft_targets
 from synthdistill.errors import RecipeError
 from synthdistill.manifest import sealed
 from synthdistill.records import Completion, Dropped, Example, Prompt, decode
 from synthdistill.runs import Run
+from synthdistill.soft_targets import SoftTargets
 
-STAGES = ("generate", "filter", "train", "eval")
+STAGES = ("generate", "filter", "label", "train", "eval")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +60,41 @@ def look(place: Run, stage: str, *, dropped: bool = False, reason: str | None = 
             return _table("generate: answers", ["row", "finish", "answer"], taught, _answer, limit)
         case "filter":
             return _table("filter: examples", ["row", "asked", "answer"], shards.read(folder, "examples", Example), _example, limit)
+        case "label":
+            return _table(
+                "label: soft targets, means over positions",
+                ["row", "tokens", "with targets", "entropy, nats", "mass not stored"],
+                map(_scored, soft_targets.read(folder)),
+                _target,
+                limit,
+            )
         case _:
             asked = {prompt.id: prompt for prompt in shards.read(place.stage("generate"), "prompts-held_out", Prompt)}
             answers = shards.read(folder, "answers-student", Completion)
             return _table(
                 "eval: the student's answers", ["row", "asked", "gold", "student"], answers, lambda row: _judged(row, asked), limit
             )
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """The soft targets of an example, in figures."""
+
+    example_id: str
+    tokens: int
+    positions: int
+    entropy: float | None
+    not_stored: float | None
+
+
+def _scored(targets: SoftTargets) -> _Scored:
+    means = (float(targets.entropy.mean()), float(np.exp(targets.rest[:, 0]).mean())) if len(targets.positions) else (None, None)
+    return _Scored(targets.example_id, len(targets.token_ids), len(targets.positions), *means)
+
+
+def _target(row: _Scored) -> list[str]:
+    figures = ["-" if value is None else f"{value:.3g}" for value in (row.entropy, row.not_stored)]
+    return [row.example_id, str(row.tokens), str(row.positions), *figures]
 
 
 def _table(title: str, columns: list[str], rows: Iterator[Any], cells: Callable[[Any], list[str]], limit: int | None) -> Rows:

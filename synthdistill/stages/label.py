@@ -233,15 +233,16 @@ def _score(
 
 
 def _take_over(opening: Opening, place: Run) -> None:
-    """Targets that another run of the recipe has of the same rows are linked, not made again."""
+    """Targets that another run of the recipe has of the same rows are linked, not made again. A file that was changed since is not."""
     for folder in place.siblings():
         manifest = load(folder / STAGE)
-        if manifest and manifest.fingerprint == opening.fingerprint:
-            for output in manifest.outputs:
-                if output.file.startswith(soft_targets.STEM) and not (opening.folder / output.file).exists():
-                    data = (folder / STAGE / output.file).read_bytes()
-                    shards.seal(opening.folder / output.file, data, rows=output.rows, twins={output.sha256: folder / STAGE / output.file})
-            return
+        if not manifest or manifest.fingerprint != opening.fingerprint:
+            continue
+        for output in manifest.outputs:
+            twin, here = folder / STAGE / output.file, opening.folder / output.file
+            if output.file.startswith(soft_targets.STEM) and twin.is_file() and not here.exists() and file_hash(twin) == output.sha256:
+                shards.seal(here, twin.read_bytes(), rows=output.rows, twins={output.sha256: twin})
+        return
 
 
 def _told(found: Iterator[SoftTargets], advance: Advance) -> Iterator[SoftTargets]:

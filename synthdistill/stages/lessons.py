@@ -56,6 +56,10 @@ class Soft(Settings):
     beta: float = Field(0.5, gt=0, lt=1)
     """Of `js` and `skew`."""
 
+    def what(self) -> dict[str, Any]:
+        """Rows of a sweep decide nothing where there is none."""
+        return {key: value for key, value in super().what().items() if key != "sweep_rows" or self.temperature == "auto"}
+
     @model_validator(mode="after")
     def _auto_finds_both(self) -> Self:
         if self.temperature == "auto" and self.alpha is not None:
