@@ -9,7 +9,7 @@ of one part in 8,192): bytes that say nothing pack to nothing.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -78,8 +78,8 @@ def answer_hash(ids: Sequence[int] | I32) -> str:
     return hashlib.blake2b(np.asarray(ids, np.int32).tobytes(), digest_size=8).hexdigest()
 
 
-def write(folder: Path, shard: int, targets: Iterable[SoftTargets], capture: Capture) -> Output:
-    """Seal the targets of a shard, in order of id.
+def write(folder: Path, shard: int, targets: Iterable[SoftTargets], capture: Capture, *, twins: Mapping[str, Path] | None = None) -> Output:
+    """Seal the targets of a shard, in order of id. The same bytes as one of the `twins`, by sha256, become a link to it.
 
     Raises:
         StorageError: the disk is full or the folder cannot be written.
@@ -112,7 +112,7 @@ def write(folder: Path, shard: int, targets: Iterable[SoftTargets], capture: Cap
     pq.write_table(
         table, sink, compression="zstd", compression_level=9, use_dictionary=False, use_byte_stream_split=floats, row_group_size=2048
     )
-    return seal(path(folder, shard), sink.getvalue().to_pybytes(), rows=len(rows))
+    return seal(path(folder, shard), sink.getvalue().to_pybytes(), rows=len(rows), twins=twins)
 
 
 def path(folder: Path, shard: int) -> Path:
@@ -140,9 +140,18 @@ def read(folder: Path) -> Iterator[SoftTargets]:
         StorageError: a file cannot be read as one.
     """
     for place in sorted(folder.glob(f"{STEM}-*.parquet")):
-        capture = captured(place)
-        for group in _groups(place):
-            yield from _rows(group, capture)
+        yield from read_shard(place)
+
+
+def read_shard(path: Path) -> Iterator[SoftTargets]:
+    """Those of one file.
+
+    Raises:
+        StorageError: it cannot be read as one.
+    """
+    capture = captured(path)
+    for group in _groups(path):
+        yield from _rows(group, capture)
 
 
 def capture_of(folder: Path) -> Capture:

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from project import command, environment, project, synthdistill, texts
+from project import command, environment, jsonl, project, synthdistill, texts
 from tiny import tiny_model
 
 from synthdistill import shards, soft_targets
@@ -280,8 +280,28 @@ def test_a_damaged_file_of_another_run_is_not_taken_over(tmp_path, models):
     done("label", recipe, "--run", "other")
 
     assert all((second / path.name).stat().st_ino == path.stat().st_ino for path in good)
+    assert load(second).counts.more["taken_over"] == load(second).counts.written - len(list(soft_targets.read_shard(second / bad.name)))
     assert (second / bad.name).read_bytes() != bad.read_bytes()
     assert len(list(soft_targets.read(second))) == load(second).counts.written
+
+
+def test_rows_that_another_run_has_scored_are_taken_over(tmp_path, models):
+    recipe = soft(tmp_path, models)
+    for stage in ("generate", "filter", "label"):
+        done(stage, recipe)
+    jsonl(recipe.parent / "rows.jsonl", texts(60))
+    for stage in ("generate", "filter"):
+        done(stage, recipe, "--run", "more")
+    told = done("label", recipe, "--run", "more").stdout
+    first, second = (recipe.parent / "runs" / "toy" / run / "label" for run in ("main", "more"))
+    before, after = ({row.example_id: row for row in soft_targets.read(folder)} for folder in (first, second))
+    both = before.keys() & after.keys()
+
+    assert len(both) > 20 and after.keys() - both
+    assert load(second).counts.more["taken_over"] == len(both)
+    assert f"{len(both)} taken over" in told
+    for name in both:
+        assert (before[name].ids == after[name].ids).all() and (before[name].rest == after[name].rest).all()
 
 
 def test_what_is_dropped_has_its_reason(labelled):

@@ -4,8 +4,9 @@
 
 1. config: what decides the targets; up to date, or refused where they were made otherwise.
 2. read: the rows as `train` makes ids of them (`stages/material.py`). Teacher and student must mean the same by an id.
-3. work: the teacher reads its own prompt and scores those ids, in one forward pass a batch, a shard after the other; a shard that is sealed
-   is not scored again. Rows that the teacher cannot read are dropped, and `train` leaves them out as well.
+3. work: the teacher reads its own prompt and scores those ids, in one forward pass a batch, a shard after the other. A shard that is sealed
+   is not scored again, nor a row that another run of the recipe has. Rows that the teacher cannot read are dropped, and `train` leaves
+   them out as well.
 4. write: the dropped rows, then the manifest. read = written + dropped.
 
 Only for a method that learns from them: `[train] method = { kind = "soft" }`.
@@ -14,8 +15,9 @@ Only for a method that learns from them: `[train] method = { kind = "soft" }`.
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -28,11 +30,11 @@ from synthdistill.progress import Advance, Progress
 from synthdistill.records import Dropped, Prompt, digest
 from synthdistill.runs import Run
 from synthdistill.samplers import identify, model_folder, open_sampler, weights_of
-from synthdistill.samplers.base import BuiltinModel, Model, TransformersModel, Workload
+from synthdistill.samplers.base import BuiltinModel, Model, Sampler, TransformersModel, Workload
 from synthdistill.samplers.transformers import TransformersSampler
 from synthdistill.samplers.transformers_scores import Answer, Scorer
 from synthdistill.settings import Settings
-from synthdistill.soft_targets import Capture, SoftTargets
+from synthdistill.soft_targets import Capture, SoftTargets, answer_hash
 from synthdistill.stages import material as materials
 from synthdistill.stages.material import Material, Row, Rows
 from synthdistill.thinking import learned
@@ -127,12 +129,17 @@ def run(
         return opening.sealed
     assert work is not None  # the run is locked: what had no manifest a moment ago has none now
 
-    outputs = _score(config, work, teacher, opening, place=place, workload=workload, progress=progress)
+    outputs, taken = _score(config, work, teacher, opening, place=place, workload=workload, progress=progress)
     outputs += shards.write(opening.folder, "dropped", work.dropped, shards=opening.shards, key="completion_id")
     reasons = Counter(row.reason for row in work.dropped)
     return opening.seal(
         outputs=outputs,
-        counts=Counts(read=len(work.rows) + len(work.dropped), written=len(work.rows), dropped=dict(sorted(reasons.items()))),
+        counts=Counts(
+            read=len(work.rows) + len(work.dropped),
+            written=len(work.rows),
+            dropped=dict(sorted(reasons.items())),
+            more={"taken_over": taken},
+        ),
         files=decides["files"],
         models={"teacher": ModelUsed(id=decides["teacher"]["id"], revision=decides["teacher"]["revision"])},
         terms=filtered.terms,
@@ -212,37 +219,70 @@ class _Work:
 
 def _score(
     config: Config, work: _Work, teacher: Model, opening: Opening, *, place: Run, workload: Workload, progress: Progress
-) -> list[shards.Output]:
-    """Score the shards that are not sealed yet. The teacher is opened when the first of them is."""
-    _take_over(opening, place)
-    by_shard = sorted(work.by_shard(opening.shards).items())
-    sealed_before = {number for number, _ in by_shard if soft_targets.path(opening.folder, number).exists()}
-    outputs = [soft_targets.output(opening.folder, number) for number in sorted(sealed_before)]
-    done = sum(output.rows for output in outputs)
-    if len(sealed_before) == len(by_shard):
-        return outputs
-    sampler = open_sampler(teacher, place.base, workload)
-    assert isinstance(sampler, TransformersSampler)
-    with progress.task(STAGE, total=len(work.rows), done=done) as advance, sampler:
-        scorer = Scorer(sampler, work.capture, least_entropy=config.least_entropy, seed=config.seed)
-        for number, rows in by_shard:
-            if number not in sealed_before:
-                found = _told(scorer.score(rows), advance)
-                outputs.append(soft_targets.write(opening.folder, number, found, work.capture))
-    return outputs
+) -> tuple[list[shards.Output], int]:
+    """Score the shards that are not sealed yet, but for rows that another run has; the files, and how many rows were taken over."""
+    outputs, taken = [], 0
+    earlier = _earlier(opening, place)
+    with progress.task(STAGE, total=len(work.rows)) as advance, _LateScorer(teacher, place.base, workload, work.capture, config) as scorer:
+        for number, rows in sorted(work.by_shard(opening.shards).items()):
+            if soft_targets.path(opening.folder, number).exists():
+                outputs.append(soft_targets.output(opening.folder, number))
+                advance(len(rows))
+                continue
+            known = _known(rows, earlier, number, work.capture)
+            taken += len(known)
+            advance(len(known))
+            wanted = [row for row in rows if row.example_id not in known]
+            found = chain(known.values(), _told(scorer.score(wanted), advance) if wanted else ())
+            twins = {output.sha256: folder / output.file for folder, files in earlier for output in files}
+            outputs.append(soft_targets.write(opening.folder, number, found, work.capture, twins=twins))
+    return outputs, taken
 
 
-def _take_over(opening: Opening, place: Run) -> None:
-    """Targets that another run of the recipe has of the same rows are linked, not made again. A file that was changed since is not."""
+def _earlier(opening: Opening, place: Run) -> list[tuple[Path, list[shards.Output]]]:
+    """The folders of other runs of the recipe whose targets were made in the same way, and the files in them."""
+    found = []
     for folder in place.siblings():
         manifest = load(folder / STAGE)
-        if not manifest or manifest.fingerprint != opening.fingerprint:
-            continue
-        for output in manifest.outputs:
-            twin, here = folder / STAGE / output.file, opening.folder / output.file
-            if output.file.startswith(soft_targets.STEM) and twin.is_file() and not here.exists() and file_hash(twin) == output.sha256:
-                shards.seal(here, twin.read_bytes(), rows=output.rows, twins={output.sha256: twin})
-        return
+        if manifest and all(manifest.config[key] == opening.what[key] for key in ("label", "teacher")):
+            found.append((folder / STAGE, [output for output in manifest.outputs if output.file.startswith(soft_targets.STEM)]))
+    return found
+
+
+def _known(rows: list[Answer], earlier: list[tuple[Path, list[shards.Output]]], number: int, capture: Capture) -> dict[str, SoftTargets]:
+    """Targets of the same ids behind the same prompt, from the newest run that has the shard; not of a file that was changed since."""
+    for folder, files in earlier:
+        path = soft_targets.path(folder, number)
+        if any(output.file == path.name and path.is_file() and file_hash(path) == output.sha256 for output in files):
+            if soft_targets.captured(path) != capture:
+                continue
+            wanted = {row.example_id: (answer_hash(row.token_ids), answer_hash(row.prompt)) for row in rows}
+            return {
+                each.example_id: each for each in soft_targets.read_shard(path) if wanted.get(each.example_id) == (each.answer, each.prompt)
+            }
+    return {}
+
+
+class _LateScorer:
+    """A scorer whose model is opened when the first rows are to be scored."""
+
+    def __init__(self, teacher: Model, base: Path, workload: Workload, capture: Capture, config: Config) -> None:
+        self._teacher, self._base, self._workload, self._capture, self._config = teacher, base, workload, capture, config
+        self._sampler: Sampler | None = None
+
+    def score(self, rows: list[Answer]) -> Iterator[SoftTargets]:
+        """The targets of rows, in any order."""
+        if self._sampler is None:
+            self._sampler = open_sampler(self._teacher, self._base, self._workload)
+        assert isinstance(self._sampler, TransformersSampler)
+        return Scorer(self._sampler, self._capture, least_entropy=self._config.least_entropy, seed=self._config.seed).score(rows)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._sampler is not None:
+            self._sampler.close()
 
 
 def _told(found: Iterator[SoftTargets], advance: Advance) -> Iterator[SoftTargets]:
