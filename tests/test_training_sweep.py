@@ -90,7 +90,9 @@ def test_auto_chooses_says_so_and_leaves_nothing_behind(tmp_path):
     assert "did best" in " ".join(found.stderr.split())
     assert sorted(path.name for path in place.stage("train").iterdir() if path.is_dir()) == ["student"]
     assert synthdistill("eval", recipe, *given).returncode in (0, 4)
-    assert "short trainings" in (place.stage("eval") / "report.html").read_text()
+    page = (place.stage("eval") / "report.html").read_text()
+    assert "short trainings" in page and page.count("<small>taken</small>") == 1
+    assert "examples scored" in page and "of the teacher&#39;s probability is not stored" in page
 
 
 def test_alpha_beside_auto_is_refused(tmp_path):

@@ -1,6 +1,6 @@
 """The way of the rows from the user's source to what the student was trained on: nothing disappears between two lines.
 
-for step in funnel(generate, filtered, train): step.name, step.read, step.kept, step.lost
+for step in funnel(generated, filtered, trained, labelled): step.name, step.read, step.kept, step.lost
 """
 
 from collections.abc import Mapping
@@ -29,9 +29,9 @@ class Step:
         return sum(self.lost.values())
 
 
-def funnel(generated: Manifest, filtered: Manifest, trained: Manifest) -> list[Step]:
-    """Every step of a run, in order."""
-    return [*_generate(generated, filtered), *_filter(filtered), *_train(trained)]
+def funnel(generated: Manifest, filtered: Manifest, trained: Manifest, labelled: Manifest | None = None) -> list[Step]:
+    """Every step of a run, in order; `labelled` where the student learned from soft targets."""
+    return [*_generate(generated, filtered), *_filter(filtered), *(_label(labelled) if labelled else []), *_train(trained)]
 
 
 def _generate(generated: Manifest, filtered: Manifest) -> list[Step]:
@@ -58,6 +58,12 @@ def _filter(filtered: Manifest) -> list[Step]:
         Step("filter", str(step["step"]), "answers", step["in"], step["out"], _some(step["reasons"]), said.get(str(step["step"]), ""))
         for step in steps
     ]
+
+
+def _label(labelled: Manifest) -> list[Step]:
+    counts, mass = labelled.counts, labelled.results.get("discarded_mass")
+    remark = "" if mass is None else f"{mass:.2g} of the teacher's probability is not stored, in the mean over tokens"
+    return [Step("label", "examples scored", "examples", counts.read, counts.written, _some(counts.dropped), remark)]
 
 
 def _train(trained: Manifest) -> list[Step]:

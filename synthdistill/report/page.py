@@ -28,7 +28,7 @@ from synthdistill.report.provenance import provenance
 from synthdistill.runs import Run
 from synthdistill.shards import seal
 
-STAGES = ("generate", "filter", "train", "eval")
+STAGES = ("generate", "filter", "label", "train", "eval")
 _ROOM = Path(__file__).parent
 _FILTERS = ("share", "points", "count", "large", "dollars", "seconds")
 
@@ -40,7 +40,8 @@ def write(place: Run) -> Path:
         UnfinishedError: a stage has no manifest yet; names the command that finishes it.
         StorageError: a file of the run cannot be read as what it should be, or the page cannot be written.
     """
-    manifests = {stage: sealed(place, stage) for stage in STAGES}
+    labelled = "label" in sealed(place, "train").inputs
+    manifests = {stage: sealed(place, stage) for stage in STAGES if labelled or stage != "label"}
     path = place.stage("eval") / "report.html"
     seal(path, _render(place, manifests).encode("utf-8", "replace"), rows=1)
     return path
@@ -89,7 +90,7 @@ def _hash(text: str) -> str:
 
 
 def _drawn_funnel(manifests: dict[str, Manifest]) -> list[dict[str, Any]]:
-    steps = funnel(manifests["generate"], manifests["filter"], manifests["train"])
+    steps = funnel(manifests["generate"], manifests["filter"], manifests["train"], manifests.get("label"))
     largest = max((step.read for step in steps), default=0)
     return [{"step": step, "bar": charts.bar(step.kept, step.gone, largest)} for step in steps]
 
@@ -113,7 +114,13 @@ def _training(place: Run, trained: Manifest) -> dict[str, Any]:
     names = {"loss": "training", "validation_loss": "validation"}
     drawn = [charts.Line(names[key], sorted(points.items())) for key, points in found.items() if points]
     results = {key.replace("_", " "): _plain(value) for key, value in trained.results.items() if isinstance(value, int | float | str)}
-    return {"chart": charts.curve(drawn) if drawn else None, "lines": drawn, "results": results, "sweep": trained.results.get("sweep", [])}
+    return {"chart": charts.curve(drawn) if drawn else None, "lines": drawn, "results": results, "sweep": _sweep(trained)}
+
+
+def _sweep(trained: Manifest) -> list[dict[str, Any]]:
+    """The points that were compared, and which of them was taken."""
+    taken = (trained.results.get("temperature"), trained.results.get("alpha"))
+    return [point | {"taken": (point["temperature"], point["alpha"]) == taken} for point in trained.results.get("sweep", [])]
 
 
 def _plain(value: Any) -> str:
