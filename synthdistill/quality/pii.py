@@ -54,7 +54,6 @@ def check(settings: Pii, *, templated: bool = False, traces: bool = False) -> Ch
     def measure(completion: Completion, prompt: Prompt) -> Score:
         said = [completion.text, completion.tool_calls, completion.reasoning if traces else None]
         both = settings.of == "both"
-        both = settings.of == "both"
         mine = _found(said, settings.kinds)
         asked = _found(prompt.messages, settings.kinds) if mine or both else []
         free = _templates(asked, prompt.text) if templated else set()

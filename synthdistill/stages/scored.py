@@ -61,10 +61,6 @@ class Scores:
             return score
         return Score(check.name, known[0], known[1], check.by)
 
-    def knows(self, row: Row, check: Check) -> bool:
-        """Whether a check was made of a row."""
-        return check.key in self._line(row).scores
-
     def seal(self) -> None:
         """Put them on disk, where there is anything new.
 

@@ -1,7 +1,7 @@
 """How far a student is from its teacher at a token: on the tokens that were stored of the teacher's distribution, and on the rest.
 
-    nll, apart = compare(logits, labels, targets, Objective(temperature=2.0))
-    loss = alpha * nll + (1 - alpha) * T * T * apart             # Hinton, Vinyals and Dean 2015, arXiv 1503.02531, section 2
+    nll, divergence = compare(logits, labels, targets, Objective(temperature=2.0))
+    loss = alpha * nll + (1 - alpha) * T * T * divergence             # Hinton, Vinyals and Dean 2015, arXiv 1503.02531, section 2
 
 Everything is a vector over n positions. The teacher's distribution at T is that of its log-probabilities l at 1: log p_T(i) = l_i / T - N_T
 with N_T = log sum exp(l / T) over the whole vocabulary, which was stored where the whole vocabulary was seen. What is not stored:
@@ -63,10 +63,10 @@ def compare(logits: Any, labels: Any, targets: Targets, objective: Objective, si
     if size is not None and size < logits.shape[-1]:
         logits = logits[:, :size]
         whole = logits.logsumexp(-1)
-    return nll, apart(logits, whole, targets, objective)
+    return nll, divergence(logits, whole, targets, objective)
 
 
-def apart(logits: Any, whole: Any, targets: Targets, objective: Objective) -> Any:
+def divergence(logits: Any, whole: Any, targets: Targets, objective: Objective) -> Any:
     """The divergence [n] of the student's logits [n, V], whose logsumexp is `whole` [n], from the teacher."""
     t = objective.temperature
     coarse = targets.normaliser is None and t != 1.0

@@ -180,7 +180,7 @@ class Watch:
             if not math.isfinite(logs["loss"]):
                 raise SynthdistillError(f"the loss is {logs['loss']} at step {state.global_step}", "Lower [train] learning_rate")
             line = {"loss": logs["loss"], "learning_rate": logs["learning_rate"]}
-            line |= {name: logs[name] for name in ("nll", "apart") if name in logs}
+            line |= {name: logs[name] for name in ("nll", "divergence") if name in logs}
             self.curve.add(place | line, tokens=int(logs["num_tokens"]))
         elif "eval_loss" in logs:
             self.curve.add(place | {"validation_loss": logs["eval_loss"]}, tokens=int(logs["eval_num_tokens"]))
@@ -217,8 +217,10 @@ def _trainer_class() -> Any:
                 finally:
                     self.args.loss_type = taught
             found = model(**inputs)
-            sums = self.accelerator.gather_for_metrics(torch.stack([found["nll"], found["apart"], found["tokens"].float()])[None]).sum(0)
-            for name, value in zip(("nll", "apart"), (sums[:2] / sums[2]).tolist(), strict=True):
+            sums = self.accelerator.gather_for_metrics(torch.stack([found["nll"], found["divergence"], found["tokens"].float()])[None]).sum(
+                0
+            )
+            for name, value in zip(("nll", "divergence"), (sums[:2] / sums[2]).tolist(), strict=True):
                 self._metrics["train"][name].append(value)
             self._total_train_tokens += int(self.accelerator.gather_for_metrics(inputs["attention_mask"].sum()).sum())
             self._metrics["train"]["num_tokens"] = [self._total_train_tokens]

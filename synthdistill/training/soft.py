@@ -131,7 +131,7 @@ class Collator:
 
 
 def add_soft_head(model: Any, lesson: Lesson) -> None:
-    """Let `model(..., labels=labels, soft=targets)` return the sums over all labelled positions: `loss`, `nll`, `apart`, `tokens`.
+    """Let `model(..., labels=labels, soft=targets)` return the sums over all labelled positions: `loss`, `nll`, `divergence`, `tokens`.
 
     Raises:
         RecipeError: the model's logits are not its output layer on its last hidden states; names its class.
@@ -155,22 +155,27 @@ def _sums(head: Any, hidden: Any, labels: Any, soft: dict[str, Any], lesson: Les
     from torch.utils.checkpoint import checkpoint
 
     size = max(1, CELLS // head.weight.shape[0])
-    nll = apart = loss = hidden.new_zeros((), dtype=hidden.dtype).float() + hidden.sum().float() * 0.0
+    nll = divergence = loss = hidden.new_zeros((), dtype=hidden.dtype).float() + hidden.sum().float() * 0.0
     for first in range(0, len(labels), size):
         some = slice(first, first + size)
         part = {name: value[some] for name, value in soft.items()}
         parts = checkpoint(_part, head, hidden[some], labels[some], part, lesson, use_reentrant=False)
-        loss, nll, apart = loss + parts[0], nll + parts[1], apart + parts[2]
-    return {"loss": loss, "nll": nll.detach(), "apart": apart.detach(), "tokens": soft["there"].new_tensor(len(labels), dtype=int)}
+        loss, nll, divergence = loss + parts[0], nll + parts[1], divergence + parts[2]
+    return {
+        "loss": loss,
+        "nll": nll.detach(),
+        "divergence": divergence.detach(),
+        "tokens": soft["there"].new_tensor(len(labels), dtype=int),
+    }
 
 
 def _part(head: Any, hidden: Any, labels: Any, soft: dict[str, Any], lesson: Lesson) -> tuple[Any, Any, Any]:
     t, alpha = lesson.objective.temperature, lesson.alpha
     targets = Targets(soft["ids"], soft["logprobs"], soft.get("normaliser"), soft["rest"], soft.get("counts"))
-    nll, apart = compare(head(hidden).float(), labels, targets, lesson.objective, lesson.shelf.capture.size)
-    apart = apart.masked_fill(~soft["there"], 0.0)
+    nll, divergence = compare(head(hidden).float(), labels, targets, lesson.objective, lesson.shelf.capture.size)
+    divergence = divergence.masked_fill(~soft["there"], 0.0)
     weight = (1.0 - alpha) * soft["there"]
-    return ((1.0 - weight) * nll + (1.0 - alpha) * t * t * apart).sum(), nll.sum(), apart.sum()
+    return ((1.0 - weight) * nll + (1.0 - alpha) * t * t * divergence).sum(), nll.sum(), divergence.sum()
 
 
 def _refuse_odd_head(model: Any) -> None:
