@@ -254,6 +254,7 @@ def _bridge(watch: Watch) -> Any:
 
 
 def _arguments(settings: Hyperparameters, rows: int, longest: int, folder: Path, *, validates: bool, model: Any) -> Any:
+    import torch
     from trl import SFTConfig
 
     micro = settings.micro_batch or _micro_batch(settings.batch_size, longest)
@@ -270,6 +271,7 @@ def _arguments(settings: Hyperparameters, rows: int, longest: int, folder: Path,
         gradient_accumulation_steps=settings.batch_size // micro,
         gradient_checkpointing=model.num_parameters() >= LARGE,
         bf16=resolved(settings.precision) == "bf16",
+        use_cpu=not torch.accelerator.is_available(),  # only so does transformers take bf16 on a CPU
         seed=settings.seed,
         logging_steps=max(1, settings.steps(rows) // 100),
         logging_nan_inf_filter=False,
