@@ -1,15 +1,15 @@
-"""A copy of a student whose weights are whole numbers of 8 or 4 bits, in the format that vLLM serves (compressed-tensors, `pack-quantized`).
+"""A copy of a student with weights of 8 or 4 bits, in the format that vLLM serves (compressed-tensors, `pack-quantized`).
 
 made = quantize(run / "train" / "student", SCHEMES["int4"], rows, folder)
 made.group_size                                    # 32
 
-Weights only: what flows between the layers stays as it was. A weight is scale * q, q a whole number, symmetric around 0. Linear layers of the
-decoder blocks are quantised; embeddings, norms and the output layer are not.
+Weights only: what flows between the layers stays as it was. A weight is scale * q, q a whole number, symmetric around 0. The linear layers
+of the decoder's blocks are quantised; embeddings, norms and the output layer are not.
 
-- int8: one scale a row of a matrix, each weight rounded to the nearest q. The error is a few thousandths of the weight.
-- int4: one scale for each group of a row, and GPTQ (Frantar et al. 2022, "GPTQ: Accurate post-training quantization for generative pre-trained
-  transformers", arXiv 2210.17323): column by column, what rounding did to a layer's output on training rows is made good in the columns that
-  are still to come. Blocks are done in order, each on what those before it, quantised, give to it.
+- int8: one scale a row of a matrix, each weight rounded to the nearest q.
+- int4: one scale for each group of a row, and GPTQ (Frantar et al. 2022, "GPTQ: Accurate post-training quantization for generative
+  pre-trained transformers", arXiv 2210.17323): column by column, what rounding did to a layer's output on training rows is made good in the
+  columns that are still to come. Blocks are done in order, each on what those before it, quantised, give to it.
 
 A scale is the one of a few that loses least of its group (the L2.4 norm of LLM Compressor's observer `mse`), the largest of which maps the
 group's largest weight to the largest q. The same student and rows give the same bytes on one machine.
@@ -63,8 +63,8 @@ class Quantised:
 
 
 def quantize(student: Path, scheme: Scheme, rows: Sequence[Sequence[int]], folder: Path) -> Quantised:
-    """Write config and weights of the copy to a folder that is there. `rows` are ids of training rows, prompt and answer; they are read where
-    the scheme is calibrated.
+    """Write config and weights of the copy to a folder that is there. `rows` are ids of training rows, prompt and answer; they are
+    read where the scheme is calibrated.
 
     Raises:
         MissingError: compressed-tensors is not installed.
@@ -108,7 +108,8 @@ def _blocks(model: Any, student: Path) -> list[Any]:
     blocks = list(max(lists, key=lambda each: sum(weight.numel() for weight in each.parameters()), default=[]))
     if any(weight.dim() > 2 for block in blocks for weight in block.parameters() if not _convolves(block, weight)):
         raise RecipeError(
-            f"the student {student} is a mixture of experts, whose weights --quantize cannot pack", "Leave --quantize out; export it as it is"
+            f"the student {student} has weights of three axes, as of experts, which --quantize cannot pack",
+            "Leave --quantize out; export it as it is",
         )
     if not any(_linear(block) for block in blocks):
         raise RecipeError(f"the student {student} has no linear layers in blocks to quantise", "Leave --quantize out; export it as it is")
@@ -196,7 +197,7 @@ def _rounded(weight_OI: "Tensor", scale_OG: "Tensor", bits: int) -> "Tensor":
 
 
 def _gptq(weight_OI: "Tensor", hessian_II: "Tensor", scale_OG: "Tensor", bits: int) -> "Tensor":
-    """Round column by column; what that does to the outputs is made good in the columns after it. Algorithm 1 of the paper, in one block."""
+    """Round column by column; what that does to the outputs is made good in those after it. Algorithm 1 of the paper, in one block."""
     import torch
 
     left_OI, width = weight_OI.clone(), weight_OI.shape[1]
@@ -231,5 +232,3 @@ def _write(model: Any, scheme: Scheme, group_size: int | None, scales: "dict[str
     with translated(folder):
         model.save_pretrained(folder)
     packer.update_config(str(folder))
-
-
