@@ -164,8 +164,9 @@ def exported(found: dict[str, Any]) -> None:
     for name, copy in found["copies"].items():
         lost = copy["loss"]
         say(f"{name}: {copy['folder']}" + (" (up to date)" if copy["up_to_date"] else ""))
-        grouped = f", a scale for each {copy['group_size']} of a row" if copy["group_size"] else ""
-        say(f"    {_megabytes(copy['weights_bytes'])} of weights{grouped}; {_percent(lost['same']['value'])} of the answers are the same")
+        size = f"{_megabytes(copy['weights_bytes'])} for {_megabytes(found['weights_bytes'])}"
+        grouped = f", in groups of {copy['group_size']}" if copy["group_size"] else ""
+        say(f"    {size}{grouped}; {_percent(lost['same']['value'])} of the answers are the same")
         say(f"    {lost['score']} {_percent(lost['copy'])}, student {_percent(lost['student'])}: {_change(lost['gap'])}, n = {lost['n']}")
     say(f"serve: vllm serve {found['folder']} --served-model-name student")
 

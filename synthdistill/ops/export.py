@@ -115,6 +115,9 @@ def export(place: Run, *, to: Path | None = None, copies: Sequence[str] = (), pr
     target = _target(place, to)
     plans = _plans(place, target, names, generation, trained, evaluated)
     with place.lock(), storage(target):
+        for plan in plans.values():
+            if plan.found:  # killed right after it was put in its place
+                shutil.rmtree(plan.work, ignore_errors=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         (place.folder / STAGE).mkdir(exist_ok=True)
         main = plans[None]
@@ -328,7 +331,7 @@ def _copy(
     opening = _opening(folder, plan)
     config = eval_stage.Config.model_validate(evaluated.config["eval"])
     prompts, student, teacher = _told(place, read, config)
-    made = _quantised(place, name, plan, folder, whole.folder, read, progress)
+    made = _quantised(place, name, plan, folder, read, progress)
     copy = Asked.of(name, _local(config.backend, folder), prompts, config.sampling, place)
     copy.verb = STAGE
     own = place.folder / STAGE
@@ -365,24 +368,28 @@ def _copy(
     return manifest
 
 
-def _quantised(place: Run, name: Name, plan: _Plan, folder: Path, student: Path, read: recipe.Recipe, progress: Progress) -> Quantised:
+def _quantised(place: Run, name: Name, plan: _Plan, folder: Path, read: recipe.Recipe, progress: Progress) -> Quantised:
     """The copy's folder, whole but for its manifest; what a killed start left of the same is taken."""
-    note = plan.work / "quantised.json"
-    decided = fingerprint(STAGE, plan.what, plan.inputs)
+    note, decided = plan.work / "quantised.json", fingerprint(STAGE, plan.what, plan.inputs)
     if note.is_file():
         told = json.loads(note.read_bytes())
         if told["fingerprint"] == decided:
             (folder / "manifest.json").unlink(missing_ok=True)
             return Quantised(**told["made"])
+    student, scheme = place.stage("train") / "student", SCHEMES[name]
     shutil.rmtree(plan.work, ignore_errors=True)
     folder.mkdir(parents=True)
-    scheme = SCHEMES[name]
-    rows = _calibration(place, read, student) if scheme.calibrated else []
-    progress.note(f"export: quantising to {name}" + (f" on {len(rows)} training rows" if rows else ""))
-    made = quantize(student, scheme, rows, folder)
-    for path in student.iterdir():
-        if not path.name.endswith(_WEIGHTS) and path.name not in ("config.json", "README.md", "manifest.json"):
-            shutil.copyfile(path, folder / path.name)
+    try:
+        rows = _calibration(place, read, student) if scheme.calibrated else []
+        progress.note(f"export: quantising to {name}" + (f" on {len(rows)} training rows" if rows else ""))
+        made = quantize(student, scheme, rows, folder)
+        for path in student.iterdir():
+            if path.is_file() and not path.name.endswith(_WEIGHTS) and path.name not in ("config.json", "README.md"):
+                shutil.copyfile(path, folder / path.name)
+        _write_generation(folder, plan.what[STAGE]["generation"])
+    except BaseException:
+        shutil.rmtree(plan.work, ignore_errors=True)
+        raise
     shards.seal(note, (json.dumps({"fingerprint": decided, "made": asdict(made)}) + "\n").encode(), rows=1)
     return made
 
