@@ -161,6 +161,8 @@ def exported(found: dict[str, Any]) -> None:
     say(f"    {_megabytes(found['weights_bytes'])} of {found['dtype']} weights; an answer ends with {', '.join(found['stop_tokens'])}")
     if found["score"] is None:
         say("    not evaluated: its card says so")
+    if found["gate_passed"] is False:
+        say("    it did not pass its gate: its card says so")
     for name, copy in found["copies"].items():
         lost = copy["loss"]
         say(f"{name}: {copy['folder']}" + (" (up to date)" if copy["up_to_date"] else ""))

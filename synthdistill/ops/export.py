@@ -56,12 +56,14 @@ class Exported:
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """The student's folder and those of its copies, by scheme. `score` is the student's in eval's report, None where there is none."""
+    """The student's folder and those of its copies, by scheme. `score` and `gate` (whether it was passed) are of eval's report, None where
+    there is none."""
 
     run: Run
     student: Exported
     copies: dict[Name, Exported]
     score: float | None
+    gate: bool | None
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -72,6 +74,7 @@ class Export:
             "up_to_date": self.student.manifest.up_to_date,
             **{key: results[key] for key in ("dtype", "weights_bytes", "stop_tokens")},
             "score": self.score,
+            "gate_passed": self.gate,
             "copies": {
                 name: {
                     "folder": str(copy.folder),
@@ -128,8 +131,9 @@ def export(place: Run, *, to: Path | None = None, copies: Sequence[str] = (), pr
             assert evaluated is not None  # `_evaluated` refuses a copy without it
             made[name] = Exported(plan.target, plan.found or _copy(place, name, plan, whole, read, trained, evaluated, progress))
         _write_cards(place, whole, trained, evaluated, progress)
-    score = _report(place)["systems"]["student"]["score"] if evaluated else None
-    return Export(place, whole, made, score)
+    report = _report(place) if evaluated else None
+    score, passed = (report["systems"]["student"]["score"], report["gate"]["passed"]) if report else (None, None)
+    return Export(place, whole, made, score, passed)
 
 
 def _schemes(copies: Sequence[str]) -> list[Name]:

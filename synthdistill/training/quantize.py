@@ -96,7 +96,7 @@ def quantize(student: Path, scheme: Scheme, rows: Sequence[Sequence[int]], folde
                         else _rounded(layer.weight, scales[name], scheme.bits)
                     )
         quantised, parameters = sum(layer.weight.numel() for layer in names.values()), model.num_parameters()
-        _write(model.to("cpu", stored), scheme, group_size, {name: scale.to("cpu", stored) for name, scale in scales.items()}, folder)
+        _write(model.to("cpu"), stored, scheme, group_size, scales, folder)
     return Quantised(scheme.bits, group_size, len(names), quantised, parameters, len(rows) if scheme.calibrated else 0)
 
 
@@ -215,8 +215,9 @@ def _gptq(weight_OI: "Tensor", hessian_II: "Tensor", scale_OG: "Tensor", bits: i
     return found_OI
 
 
-def _write(model: Any, scheme: Scheme, group_size: int | None, scales: "dict[str, Tensor]", folder: Path) -> None:
-    """Pack and save; the weights of the model are numbers that can be stored already."""
+def _write(model: Any, stored: Any, scheme: Scheme, group_size: int | None, scales: "dict[str, Tensor]", folder: Path) -> None:
+    """Pack, then save what is left in the type `stored`. The weights are multiples of their scales already, in float32: in bfloat16 a
+    quotient of 100 is known to the nearest half only, and would be packed as a neighbour."""
     from compressed_tensors.compressors import ModelCompressor
     from compressed_tensors.quantization import QuantizationArgs, QuantizationConfig, QuantizationScheme, apply_quantization_config
 
@@ -226,9 +227,10 @@ def _write(model: Any, scheme: Scheme, group_size: int | None, scales: "dict[str
     groups = {"group_0": QuantizationScheme(targets=["Linear"], weights=weights)}
     apply_quantization_config(model, QuantizationConfig(config_groups=groups, ignore=left))
     for name, scale_OG in scales.items():
-        model.get_submodule(name).weight_scale.data = scale_OG
+        model.get_submodule(name).weight_scale.data = scale_OG.cpu()
     packer = ModelCompressor.from_pretrained_model(model)
     packer.compress_model(model)
+    model = model.to(stored)
     with translated(folder):
         model.save_pretrained(folder)
     packer.update_config(str(folder))
