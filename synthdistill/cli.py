@@ -346,6 +346,29 @@ def try_(
         console.say(f"    {sure}{answer['seconds'] * 1000:.0f} ms, {answer['tokens']} tokens, {answer['finish']}")
 
 
+@app.command()
+def export(
+    folder: RunFolder,
+    run: RunName = "main",
+    to: Annotated[Path | None, typer.Option("--to", metavar="DIR", help="Where; the run's own folder export/student if left out.")] = None,
+    quantize: Annotated[
+        list[str],
+        typer.Option("--quantize", metavar="SCHEME", help="And a smaller copy, measured: int8 or int4. May be given again."),
+    ] = [],  # noqa: B006
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """The student as a folder for vLLM or a hub, with its card; on request smaller copies, and what each of them loses."""
+    from synthdistill import console
+    from synthdistill.ops import export as exports
+
+    found = exports.export(_find(folder, run), to=to, copies=quantize, progress=console.progress_for(quiet or as_json))
+    if as_json:
+        console.print_json(found.as_dict())
+    else:
+        console.exported(found.as_dict())
+
+
 def _stdin() -> str:
     try:
         return sys.stdin.buffer.read().decode("utf-8").rstrip("\n")
