@@ -14,7 +14,7 @@ Only for a method that learns from them: `[train] method = { kind = "soft" }`.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from synthdistill import shards, soft_targets
 from synthdistill.budget import Budget, Purse
 from synthdistill.errors import BudgetError, RecipeError, SynthdistillError
 from synthdistill.evaluation import cost
-from synthdistill.manifest import Counts, Manifest, ModelUsed, Opening, file_hash, load, open_stage, sealed
+from synthdistill.manifest import Counts, Manifest, ModelUsed, Opening, file_hash, load, open_stage, sealed, settings_of
 from synthdistill.progress import Progress
 from synthdistill.records import Dropped, Failure, Prompt, Score, digest
 from synthdistill.runs import Run
@@ -41,7 +41,7 @@ from synthdistill.stages import material as materials
 from synthdistill.stages.material import Material, Row, Rows
 from synthdistill.stages.scorers import SERVED, LateScorer, Wants, room, tokenizer_place
 from synthdistill.stages.spend import Spend
-from synthdistill.stages.unsealed import Tally, Unsealed
+from synthdistill.stages.unsealed import Unsealed, unsealed_files
 from synthdistill.thinking import learned
 from synthdistill.training.guards import quiet
 from synthdistill.training.render import Dialogue, Served, render, serve
@@ -145,7 +145,7 @@ def run(
 
     with _purse(opening.folder, teacher, config) as purse:
         done = _score(config, work, teacher, opening, place=place, workload=replace(workload, purse=purse), progress=progress, purse=purse)
-    dropped = work.dropped + done.lost
+    dropped = [*work.dropped, *done.lost.values()]
     outputs = done.outputs + shards.write(opening.folder, "dropped", dropped, shards=opening.shards, key="completion_id")
     reasons = Counter(row.reason for row in dropped)
     manifest = opening.seal(
@@ -159,13 +159,13 @@ def run(
         files=decides["files"],
         models={"teacher": ModelUsed(id=decides["teacher"]["id"], revision=decides["teacher"]["revision"])},
         terms=filtered.terms,
-        usage=done.usage,
-        cost_usd=cost.bill(done.usage, teacher.price.model_dump()) if isinstance(teacher, ApiModel) and teacher.price else None,
+        usage=(usage := done.usage() if isinstance(teacher, SERVED) else {}),
+        cost_usd=cost.bill(usage, teacher.price.model_dump()) if isinstance(teacher, ApiModel) and teacher.price else None,
         results=_figures(opening.folder)
         | {"objective": objective(config, teacher), "vocabulary": work.capture.vocabulary, "template_notes": list(work.notes)}
         | ({"spend": done.spend.figures(len(work.rows), len(work.rows) - done.taken)} if isinstance(teacher, ApiModel) else {}),
     )
-    Unsealed(opening.folder).clear()
+    Unsealed(opening.folder, work.capture).clear()
     return manifest
 
 
@@ -269,90 +269,97 @@ class _Work:
 
 @dataclass(slots=True)
 class _Done:
-    """What came of the rows."""
+    """What has come of the rows so far."""
 
+    unsealed: Unsealed
     spend: Spend
+    scored: int = 0
     outputs: list[shards.Output] = field(default_factory=list)
-    lost: list[Dropped] = field(default_factory=list)
-    """Rows that the teacher refused."""
-    taken: int = 0
-    usage: dict[str, int] = field(default_factory=dict)
+    lost: dict[str, Dropped] = field(default_factory=dict)
+    """Rows that the teacher refused, by example."""
+    passing: list[Failure] = field(default_factory=list)
+
+    def there(self, count: int) -> None:
+        """So many rows were there before they were asked for."""
+        self.scored += count
+        self.spend.done += count
+
+    @property
+    def taken(self) -> int:
+        """Rows that other runs had."""
+        return sum(tally.taken for tally in self.unsealed.tallies().values())
+
+    def usage(self) -> dict[str, int]:
+        """The tokens of all starts."""
+        tallies = self.unsealed.tallies().values()
+        return {kind: sum(getattr(tally.usage, kind) for tally in tallies) for kind in ("input", "output", "cached_input")}
 
 
 def _score(
     config: Config, work: _Work, teacher: Model, opening: Opening, *, place: Run, workload: Workload, progress: Progress, purse: Purse
 ) -> _Done:
     """Score the shards that are not sealed yet, but for rows that another run, or an earlier start of this one, has."""
-    earlier, unsealed = _earlier(opening, place), Unsealed(opening.folder)
-    twins = {output.sha256: folder / output.file for folder, files in earlier for output in files}
+    earlier, unsealed, served = _earlier(opening, place), Unsealed(opening.folder, work.capture), isinstance(teacher, SERVED)
+    tallied = unsealed.tallies()
+    twins = {sha256: folder / name for folder, files in earlier for name, sha256 in files.items()}
     of = {row.example_id: row for row in work.material.rows}
-    lost, passing, scored = unsealed.lost(), list[Failure](), 0
-    done = _Done(Spend(purse, len(work.rows), 0))
+    left = unsealed.lost()
+    done = _Done(unsealed, Spend(purse, len(work.rows), 0), lost={name: left[row.id] for name, row in of.items() if row.id in left})
     with ExitStack() as stack:
-        advance = stack.enter_context(progress.task(STAGE, total=len(work.rows), told=lambda: done.spend.line(scored)))
+        advance = stack.enter_context(progress.task(STAGE, total=len(work.rows), told=lambda: done.spend.line(done.scored)))
         scorer = stack.enter_context(LateScorer(teacher, place.base, workload, work.wants(config)))
-        losing = stack.enter_context(unsealed.losing())
         for number, rows in sorted(work.by_shard(opening.shards).items()):
             if soft_targets.path(opening.folder, number).exists():
-                done.outputs.append(soft_targets.output(opening.folder, number))
+                output = soft_targets.output(opening.folder, number)
+                done.outputs.append(output)
+                if number not in tallied:  # a kill came in between
+                    unsealed.close(number, output, taken=output.rows - len(unsealed.kept(number)) if served else 0)
+                done.there(len(rows))
                 advance(len(rows))
-                scored += len(rows)
                 continue
             known = _known(rows, earlier, number, work.capture)
             found = _still_wanted(unsealed.kept(number), rows)
-            wanted = [row for row in rows if row.example_id not in known | found and of[row.example_id].id not in lost]
+            wanted = [row for row in rows if row.example_id not in known | found | done.lost]
+            done.there(len(rows) - len(wanted))
             advance(len(rows) - len(wanted))
-            with unsealed.journal(number) as journal:
-                for each in scorer.score(wanted) if wanted else ():
-                    if isinstance(each, Measured):
-                        if isinstance(teacher, SERVED):
-                            unsealed.keep(journal, each)
-                        found[each.targets.example_id] = each
-                        scored += 1
-                        advance(1)
-                    elif each.retryable:
-                        passing.append(each)
-                    else:
-                        row = _refused(of[each.id], each)
-                        losing.append(row)
-                        lost[row.completion_id] = row
-            missing = [row for row in wanted if row.example_id not in found and of[row.example_id].id not in lost]
+            for each in _asked(scorer, wanted, number, done, of, keep=served):
+                found[each.targets.example_id] = each
+                advance(1)
+            missing = [row for row in wanted if row.example_id not in found | done.lost]
             if missing and purse.refused is not None:
-                raise _out_of_budget(done.spend, f"{scored} of {len(work.rows)} rows", place)
+                raise _out_of_budget(done.spend, f"{done.scored} of {len(work.rows)} rows", place)
             if not missing:
-                done.outputs += _sealed(opening.folder, number, known, found, work.capture, unsealed, twins)
-    if passing:
+                targets = [*known.values(), *(each.targets for each in found.values())]
+                outputs = [soft_targets.write(opening.folder, number, targets, work.capture, twins=twins)] if targets else []
+                unsealed.close(number, next(iter(outputs), None), taken=len(known))
+                done.outputs += outputs
+    if done.passing:
         raise SynthdistillError(
-            f"{len(passing)} of {len(work.rows)} rows could not be scored; the first: {passing[0].message}",
+            f"{len(done.passing)} of {len(work.rows)} rows could not be scored; the first: {done.passing[0].message}",
             f"What was scored is kept; ask again for the rest with: {place.command(STAGE)}",
         )
-    done.lost = [lost[row.id] for row in work.material.rows if row.id in lost]
     if len(done.lost) == len(work.rows):
-        raise SynthdistillError(f"the teacher scores none of {len(work.rows)} rows: {done.lost[0].scores[0].reason}", "Mend [teacher]")
-    tallies = unsealed.tallies()
-    done.taken = sum(tally.taken for tally in tallies)
-    kinds = ("input", "output", "cached_input")
-    done.usage = {kind: sum(getattr(tally, kind) for tally in tallies) for kind in kinds} if isinstance(teacher, SERVED) else {}
+        words = next(iter(done.lost.values())).scores[0].reason
+        raise SynthdistillError(f"the teacher scores none of {len(work.rows)} rows: {words}", "Mend [teacher], and use --run NEW")
     return done
 
 
-def _sealed(
-    folder: Path,
-    number: int,
-    known: dict[str, SoftTargets],
-    found: dict[str, Measured],
-    capture: Capture,
-    unsealed: Unsealed,
-    twins: dict[str, Path],
-) -> list[shards.Output]:
-    """The file of a shard; none where all of its rows were lost."""
-    targets = [*known.values(), *(each.targets for each in found.values())]
-    usages = [each.usage for each in found.values()]
-    sums = {kind: sum(getattr(usage, kind) for usage in usages) for kind in ("input", "output", "cached_input")}
-    unsealed.note(Tally(number, len(known), **sums))
-    outputs = [soft_targets.write(folder, number, targets, capture, twins=twins)] if targets else []
-    unsealed.let_go(number)
-    return outputs
+def _asked(scorer: LateScorer, rows: list[Answer], number: int, done: _Done, of: dict[str, Row], *, keep: bool) -> Iterator[Measured]:
+    """Score rows of a shard. With `keep` each is in its journal before the next; those that cannot be scored are noted."""
+    if not rows:
+        return
+    with done.unsealed.journal(number) as journal, done.unsealed.losing() as losing:
+        for found in scorer.score(rows):
+            if isinstance(found, Measured):
+                if keep:
+                    done.unsealed.keep(journal, found)
+                done.scored += 1
+                yield found
+            elif found.retryable:
+                done.passing.append(found)
+            else:
+                done.lost[found.id] = _refused(of[found.id], found)
+                losing.append(done.lost[found.id])
 
 
 def _still_wanted(kept: dict[str, Measured], rows: Sequence[Answer]) -> dict[str, Measured]:
@@ -361,28 +368,39 @@ def _still_wanted(kept: dict[str, Measured], rows: Sequence[Answer]) -> dict[str
     return {name: each for name, each in kept.items() if wanted.get(name) == (each.targets.answer, each.targets.prompt)}
 
 
-def _earlier(opening: Opening, place: Run) -> list[tuple[Path, list[shards.Output]]]:
-    """The folders of other runs of the recipe whose targets were made in the same way, and the files in them."""
+def _earlier(opening: Opening, place: Run) -> list[tuple[Path, dict[str, str]]]:
+    """The folders of other runs of the recipe whose targets were made in the same way, and the hashes of the files in them. A run that has
+    not ended counts as well: what it has was paid for."""
     found = []
     for folder in place.siblings():
-        manifest = load(folder / STAGE)
-        if manifest and all(manifest.config[key] == opening.what[key] for key in ("label", "teacher")):
-            found.append((folder / STAGE, [output for output in manifest.outputs if output.file.startswith(soft_targets.STEM)]))
+        settings = settings_of(folder / STAGE)
+        if settings and all(settings[key] == opening.what[key] for key in ("label", "teacher")):
+            found.append((folder / STAGE, _files(folder / STAGE)))
     return found
 
 
-def _known(rows: list[Answer], earlier: list[tuple[Path, list[shards.Output]]], number: int, capture: Capture) -> dict[str, SoftTargets]:
-    """Targets of the same ids behind the same prompt, from the newest run that has the shard; not of a file that was changed since."""
+def _files(folder: Path) -> dict[str, str]:
+    """The shards of targets, with their hashes when they were sealed."""
+    manifest = load(folder)
+    if manifest is None:
+        return unsealed_files(folder)
+    return {output.file: output.sha256 for output in manifest.outputs if output.file.startswith(soft_targets.STEM)}
+
+
+def _known(rows: list[Answer], earlier: list[tuple[Path, dict[str, str]]], number: int, capture: Capture) -> dict[str, SoftTargets]:
+    """Targets of the same ids behind the same prompt that other runs have, the newest first; not of a file that was changed since."""
+    wanted = {row.example_id: (answer_hash(row.token_ids), answer_hash(row.prompt)) for row in rows}
+    found: dict[str, SoftTargets] = {}
     for folder, files in earlier:
         path = soft_targets.path(folder, number)
-        if any(output.file == path.name and path.is_file() and file_hash(path) == output.sha256 for output in files):
-            if soft_targets.captured(path) != capture:
-                continue
-            wanted = {row.example_id: (answer_hash(row.token_ids), answer_hash(row.prompt)) for row in rows}
-            return {
-                each.example_id: each for each in soft_targets.read_shard(path) if wanted.get(each.example_id) == (each.answer, each.prompt)
-            }
-    return {}
+        there = [each.targets for each in Unsealed(folder, capture).kept(number).values()]
+        whole = path.is_file() and files.get(path.name) == file_hash(path)
+        if whole and soft_targets.captured(path) == capture:
+            there += soft_targets.read_shard(path)
+        found = {each.example_id: each for each in there if wanted.get(each.example_id) == (each.answer, each.prompt)} | found
+        if whole and len(found) == len(rows):
+            break
+    return found
 
 
 def _refuse_teacher(config: Config, teacher: Model) -> None:
