@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from aiohttp import web
@@ -26,7 +27,7 @@ SIZE = 320
 def told(ids: list[int], top: int, size: int = SIZE) -> list[dict[str, Any] | None]:
     """The log-probabilities of a prompt, in vLLM's form: each place's own token first."""
     places: list[dict[str, Any] | None] = [None]
-    for before, own in zip(ids, ids[1:], strict=False):
+    for before, own in pairwise(ids):
         ranked = [((before + rank) % size, rank) for rank in range(1, top + 1)]
         mine = (own - before) % size or size
         entries = {own: mine} | dict(ranked)

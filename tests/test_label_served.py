@@ -65,12 +65,12 @@ def whole(tmp_path_factory, models):
     """A run from prompts to report by a teacher that is scored with at an address; and what the server was asked."""
     with scoring() as server:
         recipe = soft(tmp_path_factory.mktemp("whole"), models, server.url)
-        told = done("run", recipe)
-    return recipe, server, told
+        done("run", recipe)
+    return recipe, server
 
 
 def test_a_student_is_trained_on_tempered_classes_and_manifests_name_them_coarse(whole):
-    recipe, _, _ = whole
+    recipe, _ = whole
     labelled, trained = (load(run_of(recipe).stage(stage)) for stage in ("label", "train"))
     lines = [json.loads(line) for line in (run_of(recipe).stage("train") / "metrics.jsonl").read_text().splitlines()]
 
@@ -81,7 +81,7 @@ def test_a_student_is_trained_on_tempered_classes_and_manifests_name_them_coarse
 
 
 def test_report_and_show_name_the_objective(whole):
-    recipe, _, _ = whole
+    recipe, _ = whole
     page = (run_of(recipe).stage("eval") / "report.html").read_text()
 
     assert "the objective is coarse" in page
@@ -90,7 +90,7 @@ def test_report_and_show_name_the_objective(whole):
 
 
 def test_what_was_scored_is_billed(whole):
-    recipe, server, told = whole
+    recipe, server = whole
     labelled = load(run_of(recipe).stage("label"))
     read = sum(len(asked["prompt"]) for asked in server.bodies)
 
@@ -104,7 +104,7 @@ def test_what_was_scored_is_billed(whole):
 def test_the_rows_are_scored_under_the_teachers_prompt_with_the_students_ids(whole, models):
     from transformers import AutoTokenizer
 
-    recipe, server, _ = whole
+    recipe, server = whole
     tokenizer = AutoTokenizer.from_pretrained(models[1])
     scored = {soft_targets.answer_hash(row.token_ids): row for row in targets(recipe).values()}
     for ids in server.scored:
