@@ -13,9 +13,9 @@ from vllm_server import vllm_server
 
 from synthdistill.budget import Budget, Purse
 from synthdistill.errors import RecipeError, SamplerError
-from synthdistill.records import Failure
+from synthdistill.records import Failure, Usage
 from synthdistill.samplers.api_scores import ApiScores
-from synthdistill.samplers.base import Workload
+from synthdistill.samplers.base import Closing, Workload
 from synthdistill.samplers.scores import Answer, Measured, Scoring, ServedScorer, targets_of
 from synthdistill.samplers.transformers import TransformersSampler
 from synthdistill.samplers.transformers_scores import Scorer
@@ -297,8 +297,16 @@ def test_a_sum_that_rounding_carries_above_1_leaves_a_rest():
     assert np.isfinite(found.rest).all() and np.exp(found.rest).max() < 1e-6
 
 
-def test_a_number_that_is_none_is_a_failure_of_its_row():
-    with scoring(lambda asked, number: web.Response(text=web.json_response(body(asked)).text.replace("-0.69", "-1e999"))) as server:
-        found = ask(server.url, rows(1))
+class Dumb(Closing):
+    """A model whose weights overflow."""
 
-    assert [each.kind for each in found] == ["no_number"]
+    def sample(self, requests):
+        for each in requests:
+            shape = (len(each.ids) - each.start, each.top)
+            yield each.scored(np.zeros(shape, np.int32), np.full(shape, np.nan, np.float32), "dumb", Usage(1, 1), 0.0)
+
+
+def test_a_number_that_is_none_is_a_failure_of_its_row():
+    found = list(ServedScorer(Dumb(), capture()).score(rows(2)))
+
+    assert [(each.kind, each.retryable) for each in found] == [("no_number", False)] * 2
