@@ -31,6 +31,7 @@ from synthdistill.stages import generate as generate_stage
 from synthdistill.stages import label as label_stage
 from synthdistill.stages import train as train_stage
 from synthdistill.stages.lessons import Soft
+from synthdistill.stages.scorers import SERVED
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
@@ -80,7 +81,13 @@ class Recipe(Settings):
             if self.label:
                 raise ValueError('[label] is for [train] method = { kind = "soft" } only: set that, or leave [label] out')
             return self
-        if method.temperature != "auto" and method.temperature not in (1, *label.temperatures):
+        if isinstance(self.teacher, SERVED):
+            if label.tail == "sample":
+                raise ValueError(
+                    f'[label] tail = "sample" draws from whole distributions, which [teacher] kind = {self.teacher.kind!r} does not give: '
+                    'set tail = "bucket", or use kind = "transformers"'
+                )
+        elif method.temperature != "auto" and method.temperature not in (1, *label.temperatures):
             stored = ", ".join(f"{temperature:g}" for temperature in (1, *label.temperatures))
             raise ValueError(f"[train] method temperature = {method.temperature:g} is none of {stored}: add it to [label] temperatures")
         if label.tail == "sample" and method.divergence != "forward":
@@ -91,6 +98,12 @@ class Recipe(Settings):
     def labels(self) -> label_stage.Config:
         """`[label]`, or what it is where it is left out."""
         return self.label or label_stage.Config()
+
+    @property
+    def coarse(self) -> tuple[float, ...]:
+        """The temperatures beside 1 that `auto` tries with a teacher that tells of none: `[label] temperatures`, at which classes are
+        tempered."""
+        return tuple(self.labels.temperatures) if isinstance(self.teacher, SERVED) else ()
 
     def with_student(self, base: Path) -> Self:
         """The recipe with the folder of its student where that is made from the teacher; made now, where it is not there yet.

@@ -42,6 +42,8 @@ LEVELS = (
         "stages/kept",
         "stages/unseen",
         "stages/scored",
+        "stages/scorers",
+        "stages/unsealed",
     ),
     ("stages/answers", "stages/verdicts", "stages/forecast", "stages/spend", "stages/synthesis", "stages/sieve"),
     ("stages/wanted", "stages/judged", "stages/material"),

@@ -46,7 +46,8 @@ class Soft(Settings):
 
     kind: Literal["soft"]
     temperature: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
-    """T: 1, or one of `[label] temperatures`; `auto` tries them all, with several `alpha`, on the validation rows."""
+    """T: 1, or one of `[label] temperatures`; `auto` tries them all, with several `alpha`, on the validation rows. With a teacher behind
+    vLLM or an address any number: none is stored, and the classes are tempered."""
     alpha: float | None = Field(None, ge=0, le=1)
     """The part of plain cross-entropy on the answers: alpha CE + (1 - alpha) T^2 D. None is 0.3, or what `auto` finds."""
     sweep_rows: int = Field(2_000, ge=1)
@@ -68,9 +69,16 @@ class Soft(Settings):
 
 
 def find(
-    method: Soft, settings: Hyperparameters, material: Material, place: Run, tail: Tail, progress: Progress
+    method: Soft,
+    settings: Hyperparameters,
+    material: Material,
+    place: Run,
+    tail: Tail,
+    progress: Progress,
+    coarse: Sequence[float] = (),
 ) -> tuple[Lesson | None, dict[str, Any]]:
-    """What is learned beside the tokens (None where `auto` found that nothing should be), and the figures of its choice.
+    """What is learned beside the tokens (None where `auto` found that nothing should be), and the figures of its choice. `coarse` are the
+    temperatures that `auto` tries where none is stored.
 
     Raises:
         RecipeError: `auto` has no validation rows to look at.
@@ -79,12 +87,13 @@ def find(
     folder = place.stage(STAGE)
     ids = [row.example_id for row in material.rows]
     if method.temperature == "auto":
-        point, found = _auto(method, settings, material, ids, place, tail, progress)
+        point, found = _auto(method, settings, material, ids, place, tail, progress, coarse)
     else:
         point, found = Point(method.temperature, ALPHA if method.alpha is None else method.alpha), {}
     if point.alpha == 1.0:
         return None, found
-    return _lesson(method, point, _shelf(folder / SHELF, ids, material.train, place), tail), found
+    lesson = _lesson(method, point, _shelf(folder / SHELF, ids, material.train, place), tail)
+    return lesson, found | {"objective": "coarse" if lesson.coarse else "exact"}
 
 
 def planned(method: Soft, labels: Sequence[float], rows: int) -> dict[str, Any]:
@@ -95,7 +104,14 @@ def planned(method: Soft, labels: Sequence[float], rows: int) -> dict[str, Any]:
 
 
 def _auto(
-    method: Soft, settings: Hyperparameters, material: Material, ids: list[str], place: Run, tail: Tail, progress: Progress
+    method: Soft,
+    settings: Hyperparameters,
+    material: Material,
+    ids: list[str],
+    place: Run,
+    tail: Tail,
+    progress: Progress,
+    coarse: Sequence[float],
 ) -> tuple[Point, dict[str, Any]]:
     """The point that agrees most with the teacher on the validation rows."""
     if not material.validation:
@@ -108,7 +124,7 @@ def _auto(
     rows = [material.train[row] for row in chosen]
     shelf = _shelf(folder / SHELF, [ids[row] for row in chosen], rows, place)
     quick = settings.model_copy(update={"early_stop": False})
-    tried = points((1.0, *shelf.capture.temperatures))
+    tried = points((1.0, *(shelf.capture.temperatures or coarse)))
     with progress.task("sweep", total=len(tried)) as advance:
 
         def train(point: Point, into: Path) -> Any:

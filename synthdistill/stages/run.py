@@ -135,7 +135,13 @@ def _label_plan(job: Job) -> dict[str, Any]:
 def _train(job: Job) -> Manifest:
     recipe = job.recipe
     return train_stage.run(
-        recipe.train, prompts=recipe.prompts, place=job.place, progress=job.progress, limit=job.limit, tail=recipe.labels.tail
+        recipe.train,
+        prompts=recipe.prompts,
+        place=job.place,
+        progress=job.progress,
+        limit=job.limit,
+        tail=recipe.labels.tail,
+        coarse=recipe.coarse,
     )
 
 
@@ -173,7 +179,7 @@ STAGES: dict[str, Stage] = {
         _label_plan,
     ),
     "train": Stage(
-        lambda job: train_stage.what(job.recipe.train, job.place, job.limit, tail=job.recipe.labels.tail),
+        lambda job: train_stage.what(job.recipe.train, job.place, job.limit, tail=job.recipe.labels.tail, coarse=job.recipe.coarse),
         _train,
         lambda job: train_stage.plan(
             job.recipe.train, prompts=job.recipe.prompts, place=job.place, limit=job.limit, temperatures=job.recipe.labels.temperatures
@@ -304,6 +310,8 @@ def refuse_unfit(job: Job) -> None:
     """
     if job.recipe.prompts.held_out == 0:
         raise RecipeError("[prompts] held_out = 0 leaves eval nothing to judge the student on", "Raise it, or do the stages one by one")
+    if job.recipe.train.method.kind == "soft":
+        label_stage.refuse_unfit(job.recipe.labels, train=job.recipe.train, teacher=job.recipe.teacher, place=job.place)
     train_stage.refuse_unfit(
         job.recipe.train, prompts=job.recipe.prompts, place=job.place, limit=job.limit, learns=job.recipe.generate.reasoning
     )

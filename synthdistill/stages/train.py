@@ -46,16 +46,17 @@ class Config(Rows):
     method: Annotated[Sft | Soft, Field(discriminator="kind")] = Sft()
 
 
-def what(config: Config, place: Run, limit: int | None = None, *, tail: Tail = "bucket") -> dict[str, Any]:
+def what(config: Config, place: Run, limit: int | None = None, *, tail: Tail = "bucket", coarse: Sequence[float] = ()) -> dict[str, Any]:
     """Everything that decides the student of a run. One that is trained keeps what it started from, which may be gone by now. `tail` is
-    what stands for the tokens that soft targets leave out.
+    what stands for the tokens that soft targets leave out, `coarse` the temperatures that `auto` tries though none is stored.
 
     Raises:
         RecipeError: the student is no model folder, the template is not there.
         RecipeError, UnfinishedError: `start` cannot be gone on from, as `Started.find`.
     """
     found: dict[str, Any] = {"train": config.what(), "files": materials.files(config, place.base)}
-    found |= {"tail": tail} if config.method.kind == "soft" else {}
+    if isinstance(config.method, Soft):
+        found |= {"tail": tail} | ({"temperatures": list(coarse)} if coarse and config.method.temperature == "auto" else {})
     if folder := model_folder(config.base, place.base):
         found["student"] = folder_hash(folder)
     trained = load(place.stage(STAGE)) if config.start else None
@@ -74,6 +75,7 @@ def run(
     progress: Progress,
     limit: int | None = None,
     tail: Tail = "bucket",
+    coarse: Sequence[float] = (),
 ) -> Manifest:
     """Train on what `filter` sealed. `limit` keeps the first examples and validation rows by id.
 
@@ -85,7 +87,7 @@ def run(
     filtered = sealed(place, "filter")
     labelled = sealed(place, "label") if config.method.kind == "soft" else None
     inputs = {"filter": filtered.fingerprint} | ({"label": labelled.fingerprint} if labelled else {})
-    decides = what(config, place, limit, tail=tail)
+    decides = what(config, place, limit, tail=tail, coarse=coarse)
     material = None if load(place.stage(STAGE)) else _material(config, prompts, place, limit)  # refused before it counts as a start
     opening = open_stage(place.stage(STAGE), STAGE, decides, inputs=inputs, run=place)
     if opening.sealed:
@@ -94,7 +96,9 @@ def run(
 
     _tell(material, config, progress)
     pace = config.model_copy(update={"learning_rate": config.peak * config.start.rate}) if config.start else config
-    soft, surface = lessons.find(config.method, pace, material, place, tail, progress) if config.method.kind == "soft" else (None, {})
+    soft, surface = (
+        lessons.find(config.method, pace, material, place, tail, progress, coarse) if config.method.kind == "soft" else (None, {})
+    )
     dft = config.method.kind == "sft" and config.method.loss == "dft"
     trained = fit(material.source, material.train, material.validation, pace, folder=opening.folder, progress=progress, soft=soft, dft=dft)
 

@@ -35,6 +35,12 @@ class Lesson:
     alpha: float
     """The part of plain cross-entropy. Positions without soft targets have nothing else."""
 
+    @property
+    def coarse(self) -> bool:
+        """Whether classes are tempered for want of a normaliser."""
+        t = self.objective.temperature
+        return t != 1.0 and self.objective.tail == "bucket" and t not in self.shelf.capture.temperatures
+
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
