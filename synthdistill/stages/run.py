@@ -24,6 +24,7 @@ from synthdistill.stages import generate as generate_stage
 from synthdistill.stages import kept
 from synthdistill.stages import label as label_stage
 from synthdistill.stages import train as train_stage
+from synthdistill.stages.lessons import soft_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,13 @@ def _label_plan(job: Job) -> dict[str, Any]:
 def _train(job: Job) -> Manifest:
     recipe = job.recipe
     return train_stage.run(
-        recipe.train, prompts=recipe.prompts, place=job.place, progress=job.progress, limit=job.limit, tail=recipe.labels.tail
+        recipe.train,
+        prompts=recipe.prompts,
+        place=job.place,
+        progress=job.progress,
+        limit=job.limit,
+        tail=recipe.labels.tail,
+        teacher=recipe.teacher,
     )
 
 
@@ -173,10 +180,15 @@ STAGES: dict[str, Stage] = {
         _label_plan,
     ),
     "train": Stage(
-        lambda job: train_stage.what(job.recipe.train, job.place, job.limit, tail=job.recipe.labels.tail),
+        lambda job: train_stage.what(job.recipe.train, job.place, job.limit, tail=job.recipe.labels.tail, teacher=job.recipe.teacher),
         _train,
         lambda job: train_stage.plan(
-            job.recipe.train, prompts=job.recipe.prompts, place=job.place, limit=job.limit, temperatures=job.recipe.labels.temperatures
+            job.recipe.train,
+            prompts=job.recipe.prompts,
+            place=job.place,
+            limit=job.limit,
+            temperatures=job.recipe.labels.temperatures,
+            teacher=job.recipe.teacher,
         ),
     ),
     "eval": Stage(
@@ -193,7 +205,7 @@ _TAUGHT = ("generate", "label", "train", "eval")
 
 def sequence(recipe: Recipe) -> list[str]:
     """The stages that a recipe needs, in order: `label` where the student learns from soft targets."""
-    return [name for name in STAGES if name != "label" or recipe.train.method.kind == "soft"]
+    return [name for name in STAGES if name != "label" or soft_of(recipe.train.method)]
 
 
 def one(job: Job, stage: str) -> Manifest:
