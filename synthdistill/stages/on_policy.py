@@ -50,7 +50,7 @@ def refuse_unfit(method: OnPolicy, teacher: Model) -> None:
     """
     if isinstance(teacher, BatchModel | ScriptedModel):
         raise ValueError(
-            f'[train] method = "on_policy" asks the teacher about each token of the student, which [teacher] kind = {teacher.kind!r} '
+            f'[train] method = "on_policy" asks the teacher about each token of the student, which [teacher] kind = "{teacher.kind}" '
             'cannot say: use "transformers", "vllm", or "api" with a vLLM server'
         )
     if isinstance(teacher, VllmModel) and (teacher.lora or teacher.quantization):

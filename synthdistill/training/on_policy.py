@@ -131,8 +131,6 @@ def _taught(base: Any) -> Any:
             super().__init__(**given)
             self.tutor = tutor
             self._tokens = self._answers = self._cut = 0
-            self.tutor = tutor
-            self._tokens = self._answers = self._cut = 0
             self._read: tuple[Any, ...] = ()
 
         def _get_train_sampler(self, dataset: Any = None) -> Any:
@@ -194,8 +192,8 @@ def _taught(base: Any) -> Any:
                 return {}  # a start that goes on from a checkpoint, which was looked at when it was made
             rows = [_rendered(row["input_ids"], row["labels"]) for row in self.eval_dataset]
             with self.compute_loss_context_manager():
-                said, nll, _ = agreement(self.model, rows)
-            metrics = {"eval_loss": nll, "eval_agreement": said, "eval_num_tokens": self._tokens}
+                said, nll, count = agreement(self.model, rows)
+            metrics = {"eval_loss": nll, "eval_agreement": said, "eval_rows": count, "eval_num_tokens": self._tokens}
             self.log(metrics)
             self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
             return metrics
