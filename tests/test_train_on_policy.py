@@ -267,5 +267,5 @@ def test_labels_go_with_a_soft_first_only(tmp_path):
     tables = {"teacher": {"kind": "builtin", "answers": None}, "label": {"top_k": 4}}
     load(project(tmp_path, train={"method": {"kind": "on_policy", "first": {"kind": "soft"}}}, **tables))
 
-    with pytest.raises(RecipeError, match="label. is for"):
+    with pytest.raises(RecipeError, match=r"label. is for"):
         load(project(tmp_path, train={"method": {"kind": "on_policy"}}, **tables))
