@@ -29,8 +29,9 @@ from synthdistill.stages import eval as eval_stage
 from synthdistill.stages import filter as filter_stage
 from synthdistill.stages import generate as generate_stage
 from synthdistill.stages import label as label_stage
+from synthdistill.stages import on_policy
 from synthdistill.stages import train as train_stage
-from synthdistill.stages.lessons import Soft
+from synthdistill.stages.lessons import OnPolicy, soft_of
 from synthdistill.stages.scorers import SERVED
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
@@ -76,8 +77,8 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _labels_are_read(self) -> Self:
-        method, label = self.train.method, self.labels
-        if not isinstance(method, Soft):
+        method, label = soft_of(self.train.method), self.labels
+        if method is None:
             if self.label:
                 raise ValueError('[label] is for [train] method = { kind = "soft" } only: set that, or leave [label] out')
             return self
@@ -92,6 +93,12 @@ class Recipe(Settings):
             raise ValueError(f"[train] method temperature = {method.temperature:g} is none of {stored}: add it to [label] temperatures")
         if label.tail == "sample" and method.divergence != "forward":
             raise ValueError(f'[label] tail = "sample" stands for a forward divergence only: [train] method has {method.divergence!r}')
+        return self
+
+    @model_validator(mode="after")
+    def _teacher_can_look_on(self) -> Self:
+        if isinstance(self.train.method, OnPolicy):
+            on_policy.refuse_unfit(self.train.method, self.teacher)
         return self
 
     @property

@@ -48,6 +48,7 @@ LEVELS = (
     ("stages/answers", "stages/verdicts", "stages/forecast", "stages/spend", "stages/synthesis", "stages/sieve"),
     ("stages/wanted", "stages/judged", "stages/material"),
     ("stages/lessons",),
+    ("stages/on_policy",),
     ("stages/generate", "stages/filter", "stages/label", "stages/train", "stages/eval"),
     ("recipe",),
     ("stages/run",),

@@ -68,6 +68,32 @@ class Soft(Settings):
         return self
 
 
+class OnPolicy(Settings):
+    """`[train] method`: the student answers, and the teacher says of each of its tokens what it would have said there."""
+
+    kind: Literal["on_policy"]
+    first: Annotated[Sft | Soft, Field(discriminator="kind")] | Literal[False] = Sft()
+    """What the student learns before, by the keys of `[train]`; false where it knows the task already, as from `[train] start`."""
+    epochs: float = Field(1.0, gt=0, le=10_000)
+    """Over the prompts, each answered anew."""
+    rate: float = Field(0.1, gt=0, le=1)
+    """The part of `[train] learning_rate` that is its peak here."""
+    beta: float = Field(1.0, ge=0, le=1)
+    """0 is the forward KL(teacher || student), 1 the reverse, between them lies Jensen-Shannon's."""
+    temperature: float = Field(1.0, gt=0, le=100)
+    """At which the student answers and both distributions are compared; there is no T^2."""
+    max_tokens: int | None = Field(None, ge=1)
+    """Of an answer; one that is cut teaches nothing. None is the longest of the teacher's answers."""
+    top_k: int | None = Field(None, ge=1)
+    """Of a teacher behind a server, with `beta = 0`: tokens that are compared. None is 20."""
+
+
+def soft_of(method: Sft | Soft | OnPolicy) -> Soft | None:
+    """The part of a method that learns from what `label` stores."""
+    first = method.first if isinstance(method, OnPolicy) else method
+    return first if isinstance(first, Soft) else None
+
+
 def find(
     method: Soft,
     settings: Hyperparameters,

@@ -24,6 +24,7 @@ from synthdistill.stages import generate as generate_stage
 from synthdistill.stages import kept
 from synthdistill.stages import label as label_stage
 from synthdistill.stages import train as train_stage
+from synthdistill.stages.lessons import soft_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,7 @@ def _train(job: Job) -> Manifest:
         limit=job.limit,
         tail=recipe.labels.tail,
         coarse=recipe.coarse,
+        teacher=recipe.teacher,
     )
 
 
@@ -179,10 +181,17 @@ STAGES: dict[str, Stage] = {
         _label_plan,
     ),
     "train": Stage(
-        lambda job: train_stage.what(job.recipe.train, job.place, job.limit, tail=job.recipe.labels.tail, coarse=job.recipe.coarse),
+        lambda job: train_stage.what(
+            job.recipe.train, job.place, job.limit, tail=job.recipe.labels.tail, coarse=job.recipe.coarse, teacher=job.recipe.teacher
+        ),
         _train,
         lambda job: train_stage.plan(
-            job.recipe.train, prompts=job.recipe.prompts, place=job.place, limit=job.limit, temperatures=job.recipe.labels.temperatures
+            job.recipe.train,
+            prompts=job.recipe.prompts,
+            place=job.place,
+            limit=job.limit,
+            temperatures=job.recipe.labels.temperatures,
+            teacher=job.recipe.teacher,
         ),
     ),
     "eval": Stage(
@@ -199,7 +208,7 @@ _TAUGHT = ("generate", "label", "train", "eval")
 
 def sequence(recipe: Recipe) -> list[str]:
     """The stages that a recipe needs, in order: `label` where the student learns from soft targets."""
-    return [name for name in STAGES if name != "label" or recipe.train.method.kind == "soft"]
+    return [name for name in STAGES if name != "label" or soft_of(recipe.train.method)]
 
 
 def one(job: Job, stage: str) -> Manifest:

@@ -6,7 +6,7 @@
 2. read: the examples, and of the validation prompts the teacher's answers; held-out answers are never opened. Each row as ids
    (`stages/material.py`): the prompt as inference makes it, the answer, the end of turn. Rows that do not fit are dropped.
    With `method = { kind = "soft" }` the teacher's distributions at the tokens of each answer, bound to its ids.
-3. work: TRL's trainer, from its last checkpoint if there is one.
+3. work: TRL's trainer, from its last checkpoint if there is one. With `on_policy` two of them, one after the other.
 4. write: `student/`, `metrics.jsonl`, the dropped rows, what the student has seen, then the manifest. read = written + dropped.
 
 With `[train] start` the weights are those of an earlier run's student, and the rows those that are new to it and some old ones.
@@ -23,40 +23,55 @@ from pydantic import Field
 
 from synthdistill import prompts as prompts_room
 from synthdistill import shards
+from synthdistill.errors import RecipeError
 from synthdistill.manifest import Manifest, ModelUsed, file_hash, folder_hash, load, open_stage, sealed
 from synthdistill.progress import Progress
 from synthdistill.records import Dropped, digest
 from synthdistill.runs import Run
-from synthdistill.samplers import model_folder
-from synthdistill.stages import lessons, seen, synthesis
+from synthdistill.samplers import identify, model_folder
+from synthdistill.samplers.base import Model
+from synthdistill.stages import lessons, on_policy, seen, synthesis
 from synthdistill.stages import material as materials
-from synthdistill.stages.lessons import Sft, Soft
+from synthdistill.stages.lessons import OnPolicy, Sft, Soft, soft_of
 from synthdistill.stages.material import STAGE, Material, Rows, Started
-from synthdistill.thinking import Learns
+from synthdistill.thinking import Learns, learned
 from synthdistill.training.divergence import Tail
 from synthdistill.training.guards import quiet
+from synthdistill.training.on_policy import Tutor
 from synthdistill.training.render import Dialogue, serve
-from synthdistill.training.sft import fit
+from synthdistill.training.sft import Trained, fit
 from synthdistill.training.student import open_tokenizer
 
 
 class Config(Rows):
     """`[train]`"""
 
-    method: Annotated[Sft | Soft, Field(discriminator="kind")] = Sft()
+    method: Annotated[Sft | OnPolicy | Soft, Field(discriminator="kind")] = Sft()
 
 
-def what(config: Config, place: Run, limit: int | None = None, *, tail: Tail = "bucket", coarse: Sequence[float] = ()) -> dict[str, Any]:
+def what(
+    config: Config,
+    place: Run,
+    limit: int | None = None,
+    *,
+    tail: Tail = "bucket",
+    coarse: Sequence[float] = (),
+    teacher: Model | None = None,
+) -> dict[str, Any]:
     """Everything that decides the student of a run. One that is trained keeps what it started from, which may be gone by now. `tail` is
-    what stands for the tokens that soft targets leave out, `coarse` the temperatures that `auto` tries though none is stored.
+    what stands for the tokens that soft targets leave out, `coarse` the temperatures that `auto` tries though none is stored, `teacher`
+    who looks on with `on_policy`.
 
     Raises:
         RecipeError: the student is no model folder, the template is not there.
         RecipeError, UnfinishedError: `start` cannot be gone on from, as `Started.find`.
     """
     found: dict[str, Any] = {"train": config.what(), "files": materials.files(config, place.base)}
-    if isinstance(config.method, Soft):
-        found |= {"tail": tail} | ({"temperatures": list(coarse)} if coarse and config.method.temperature == "auto" else {})
+    if soft := soft_of(config.method):
+        found |= {"tail": tail} | ({"temperatures": list(coarse)} if coarse and soft.temperature == "auto" else {})
+    if teacher and config.method.kind == "on_policy":
+        who = identify(teacher, place.base)
+        found["teacher"] = {"kind": teacher.kind, "id": who.id, "revision": who.revision}
     if folder := model_folder(config.base, place.base):
         found["student"] = folder_hash(folder)
     trained = load(place.stage(STAGE)) if config.start else None
@@ -76,8 +91,9 @@ def run(
     limit: int | None = None,
     tail: Tail = "bucket",
     coarse: Sequence[float] = (),
+    teacher: Model | None = None,
 ) -> Manifest:
-    """Train on what `filter` sealed. `limit` keeps the first examples and validation rows by id.
+    """Train on what `filter` sealed. `limit` keeps the first examples and validation rows by id. `teacher` looks on with `on_policy`.
 
     Raises:
         UnfinishedError: `filter`, or `label` where it is needed, has not ended, or the run that `start` names.
@@ -85,22 +101,30 @@ def run(
         SynthdistillError: no row is left to train on, or the loss is no number any more.
     """
     filtered = sealed(place, "filter")
-    labelled = sealed(place, "label") if config.method.kind == "soft" else None
+    labelled = sealed(place, "label") if soft_of(config.method) else None
     inputs = {"filter": filtered.fingerprint} | ({"label": labelled.fingerprint} if labelled else {})
-    decides = what(config, place, limit, tail=tail, coarse=coarse)
-    material = None if load(place.stage(STAGE)) else _material(config, prompts, place, limit)  # refused before it counts as a start
+    decides = what(config, place, limit, tail=tail, coarse=coarse, teacher=teacher)
+    found = None if load(place.stage(STAGE)) else _material(config, prompts, place, limit, teacher)  # refused before it counts as a start
     opening = open_stage(place.stage(STAGE), STAGE, decides, inputs=inputs, run=place)
     if opening.sealed:
         return opening.sealed
-    assert material is not None  # the run is locked: what had no manifest a moment ago has none now
+    assert found is not None  # the run is locked: what had no manifest a moment ago has none now
+    material, tutor = found
 
     _tell(material, config, progress)
     pace = config.model_copy(update={"learning_rate": config.peak * config.start.rate}) if config.start else config
-    soft, surface = (
-        lessons.find(config.method, pace, material, place, tail, progress, coarse) if config.method.kind == "soft" else (None, {})
-    )
-    dft = config.method.kind == "sft" and config.method.loss == "dft"
-    trained = fit(material.source, material.train, material.validation, pace, folder=opening.folder, progress=progress, soft=soft, dft=dft)
+
+    def taught(method: Sft | Soft, folder: Path) -> tuple[Trained, dict[str, Any]]:
+        soft, surface = lessons.find(method, pace, material, place, tail, progress, coarse) if method.kind == "soft" else (None, {})
+        dft = method.kind == "sft" and method.loss == "dft"
+        rows, validation = material.train, material.validation
+        return fit(material.source, rows, validation, pace, folder=folder, progress=progress, soft=soft, dft=dft), surface
+
+    if isinstance(config.method, OnPolicy):
+        assert tutor is not None
+        trained, surface = on_policy.train(config.method, config, material, tutor, opening.folder, progress, taught)
+    else:
+        trained, surface = taught(config.method, opening.folder)
 
     outputs = _outputs(opening.folder)
     outputs += shards.write(opening.folder, "dropped", material.dropped, shards=opening.shards, key="completion_id")
@@ -128,7 +152,7 @@ def run(
         terms=filtered.terms,
         results=results,
     )
-    for left in ("checkpoints", *lessons.FOLDERS):  # several times the student's size, and of no more use
+    for left in ("checkpoints", on_policy.FIRST, *lessons.FOLDERS):  # several times the student's size, and of no more use
         shutil.rmtree(opening.folder / left, ignore_errors=True)
     return manifest
 
@@ -151,16 +175,23 @@ def refuse_unfit(config: Config, *, prompts: prompts_room.Config, place: Run, li
 
 
 def plan(
-    config: Config, *, prompts: prompts_room.Config, place: Run, limit: int | None = None, temperatures: Sequence[float] = ()
+    config: Config,
+    *,
+    prompts: prompts_room.Config,
+    place: Run,
+    limit: int | None = None,
+    temperatures: Sequence[float] = (),
+    teacher: Model | None = None,
 ) -> dict[str, Any]:
     """What `run` would do: rows, tokens, steps, and one row token by token with what is learned of it. `temperatures` are those that
-    `label` stores. Writes nothing.
+    `label` stores. Writes nothing and asks nobody.
 
     Raises:
         RecipeError, MissingError: as `run`.
     """
-    material = _material(config, prompts, place, limit)
+    material, _ = _material(config, prompts, place, limit, teacher)
     counts = material.counts()
+    method = config.method
     tokenizer, first = material.source.tokenizer, material.train[0]
     return {
         "rows": len(material.train),
@@ -170,7 +201,8 @@ def plan(
         "tokens_learned": sum(len(row.completion) for row in material.train),
         "epochs": config.epochs,
         "steps": config.steps(len(material.train)),
-        **(lessons.planned(config.method, temperatures, len(material.train)) if isinstance(config.method, Soft) else {}),
+        **(lessons.planned(soft, temperatures, len(material.train)) if (soft := soft_of(method)) else {}),
+        **({"on_policy": on_policy.planned(method, config, material)} if isinstance(method, OnPolicy) else {}),
         "max_length": material.max_length,
         "end_of_turn": tokenizer.convert_ids_to_tokens(material.source.served.end_of_turn),
         "template_notes": list(material.source.served.notes),
@@ -181,12 +213,18 @@ def plan(
     }
 
 
-def _material(config: Config, prompts: prompts_room.Config, place: Run, limit: int | None) -> Material:
-    """The rows; with soft targets, without those that the teacher could not read."""
+def _material(
+    config: Config, prompts: prompts_room.Config, place: Run, limit: int | None, teacher: Model | None
+) -> tuple[Material, Tutor | None]:
+    """The rows, without those that the teacher could not read where it has to, and who looks on with `on_policy`."""
     found = materials.load(config, prompts, place, limit)
-    if config.method.kind != "soft" or load(place.stage("label")) is None:
-        return found
-    return found.without({row.completion_id for row in shards.read(place.stage("label"), "dropped", Dropped)}, "no_soft_targets")
+    if soft_of(config.method) and load(place.stage("label")):
+        found = found.without({row.completion_id for row in shards.read(place.stage("label"), "dropped", Dropped)}, "no_soft_targets")
+    if not isinstance(config.method, OnPolicy):
+        return found, None
+    if teacher is None:
+        raise RecipeError('[train] method = "on_policy" needs a teacher', "Add [teacher]")
+    return on_policy.prepare(config.method, config, found, teacher, place, learned(sealed(place, "generate").config))
 
 
 def _seen(material: Material, place: Run) -> Iterable[str]:
@@ -208,8 +246,11 @@ def _tell(material: Material, config: Config, progress: Progress) -> None:
 def _outputs(folder: Path) -> list[shards.Output]:
     """The files of the student, of its adapter, and the curve."""
     files = [path for part in ("student", "adapter") for path in sorted((folder / part).rglob("*")) if path.is_file()]
-    curve = folder / "metrics.jsonl"
-    return [*(_output(path, folder, rows=0) for path in files), _output(curve, folder, rows=curve.read_bytes().count(b"\n"))]
+    curves = sorted(folder.glob("metrics*.jsonl"))
+    return [
+        *(_output(path, folder, rows=0) for path in files),
+        *(_output(curve, folder, rows=curve.read_bytes().count(b"\n")) for curve in curves),
+    ]
 
 
 def _output(path: Path, folder: Path, *, rows: int) -> shards.Output:

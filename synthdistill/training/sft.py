@@ -3,9 +3,10 @@
     trained = fit(Source("models/base", tokenizer, served), rows, validation, Hyperparameters(), folder=folder, progress=progress)
 
 The loss is TRL's: the mean negative log-likelihood of the completions' tokens over the whole batch, however many forward passes it takes;
-with `soft`, that of a `Lesson` (`training/soft.py`).
+with `soft`, that of a `Lesson` (`training/soft.py`); with a `tutor`, on answers of the student's own (`training/on_policy.py`).
 """
 
+import functools
 import math
 import time
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from synthdistill.training.checkpoints import Checkpoint, mark, newest, prune
 from synthdistill.training.curve import Curve
 from synthdistill.training.guards import quiet, translated
 from synthdistill.training.hyperparameters import Hyperparameters, Lora
+from synthdistill.training.on_policy import Tutor
 from synthdistill.training.render import Rendered
 from synthdistill.training.soft import Collator, Lesson, add_soft_head
 from synthdistill.training.student import Source, write
@@ -62,6 +64,7 @@ def fit(
     progress: Progress,
     soft: Lesson | None = None,
     dft: bool = False,
+    tutor: Tutor | None = None,
 ) -> Trained:
     """Train, or go on training, and write `student/`, `metrics.jsonl` and, with an adapter, `adapter/` to `folder`.
 
@@ -79,7 +82,16 @@ def fit(
         with progress.task("train", total=total, done=last.step if last else 0) as advance:
             watch = Watch(curve, advance, folder / "checkpoints")
             trainer = trainer_for(
-                model, source.tokenizer, rows, validation, settings, folder=folder / "checkpoints", watch=watch, soft=soft, dft=dft
+                model,
+                source.tokenizer,
+                rows,
+                validation,
+                settings,
+                folder=folder / "checkpoints",
+                watch=watch,
+                soft=soft,
+                dft=dft,
+                tutor=tutor,
             )
             if _visible_gpus() > 1 and trainer.args.device.type == "cuda":
                 progress.note("train uses the first of several GPUs; CUDA_VISIBLE_DEVICES chooses another")
@@ -117,20 +129,22 @@ def trainer_for(
     watch: "Watch | None" = None,
     soft: Lesson | None = None,
     dft: bool = False,
+    tutor: Tutor | None = None,
 ) -> Any:
     """TRL's trainer over rows that are ids already, in our order of batches, with its own printing off."""
     from transformers import EarlyStoppingCallback, PrinterCallback
 
-    data = _dataset(rows)
+    data = tutor.dataset(rows) if tutor else _dataset(rows)
     if soft:
         data = data.add_column("row", list(range(len(rows))))
         add_soft_head(model, soft)  # before TRL's own and an adapter wrap it
     held = _dataset(sorted(validation, key=len)) if validation else None
-    arguments = _arguments(settings, len(rows), max(map(len, [*rows, *validation])), folder, validates=bool(validation), model=model)
+    longest = max(tutor.longest if tutor else 0, *map(len, [*rows, *validation]))
+    arguments = _arguments(settings, len(rows), longest, folder, validates=bool(validation), model=model)
+    make = tutor.maker(model, arguments) if tutor else functools.partial(_trainer_class(), args=arguments)
     try:
-        trainer = _trainer_class()(
+        trainer = make(
             model=model,
-            args=arguments,
             train_dataset=data,
             eval_dataset=held,
             processing_class=tokenizer,
@@ -180,10 +194,11 @@ class Watch:
             if not math.isfinite(logs["loss"]):
                 raise SynthdistillError(f"the loss is {logs['loss']} at step {state.global_step}", "Lower [train] learning_rate")
             line = {"loss": logs["loss"], "learning_rate": logs["learning_rate"]}
-            line |= {name: logs[name] for name in ("nll", "divergence") if name in logs}
+            line |= {name: logs[name] for name in ("nll", "divergence", "answers", "cut") if name in logs}
             self.curve.add(place | line, tokens=int(logs["num_tokens"]))
         elif "eval_loss" in logs:
-            self.curve.add(place | {"validation_loss": logs["eval_loss"]}, tokens=int(logs["eval_num_tokens"]))
+            line = {"validation_loss": logs["eval_loss"]} | ({"agreement": logs["eval_agreement"]} if "eval_agreement" in logs else {})
+            self.curve.add(place | line, tokens=int(logs["eval_num_tokens"]))
 
     def wrote(self, state: Any, control: Any) -> None:
         """A checkpoint is there: mark it, and remove those that nobody needs any more."""
@@ -375,7 +390,7 @@ def _run(trainer: Any, last: Checkpoint | None, *, keep_best: bool) -> None:
 
 def _trained(trainer: Any, settings: Hyperparameters, curve: Curve, total: int, model: Any) -> Trained:
     state = trainer.state
-    losses = [line["validation_loss"] for line in curve.lines if "validation_loss" in line]
+    losses = [line["validation_loss"] for line in curve.lines if "validation_loss" in line and line["step"]]
     return Trained(
         steps=state.global_step,
         epochs=round(state.epoch, 4),
