@@ -29,6 +29,7 @@ from synthdistill.stages import eval as eval_stage
 from synthdistill.stages import filter as filter_stage
 from synthdistill.stages import generate as generate_stage
 from synthdistill.stages import label as label_stage
+from synthdistill.stages import lessons
 from synthdistill.stages import train as train_stage
 from synthdistill.stages.lessons import Soft
 
@@ -85,6 +86,12 @@ class Recipe(Settings):
             raise ValueError(f"[train] method temperature = {method.temperature:g} is none of {stored}: add it to [label] temperatures")
         if label.tail == "sample" and method.divergence != "forward":
             raise ValueError(f'[label] tail = "sample" stands for a forward divergence only: [train] method has {method.divergence!r}')
+        return self
+
+    @model_validator(mode="after")
+    def _features_can_be_had(self) -> Self:
+        if fault := lessons.fault(self.train.method, self.train, self.teacher):
+            raise ValueError(fault)
         return self
 
     @property

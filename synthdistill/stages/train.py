@@ -27,17 +27,19 @@ from synthdistill.manifest import Manifest, ModelUsed, file_hash, folder_hash, l
 from synthdistill.progress import Progress
 from synthdistill.records import Dropped, digest
 from synthdistill.runs import Run
-from synthdistill.samplers import model_folder
+from synthdistill.samplers import identify, model_folder
+from synthdistill.samplers.base import Model
 from synthdistill.stages import lessons, seen, synthesis
 from synthdistill.stages import material as materials
 from synthdistill.stages.lessons import Sft, Soft
 from synthdistill.stages.material import STAGE, Material, Rows, Started
 from synthdistill.thinking import Learns
 from synthdistill.training.divergence import Tail
+from synthdistill.training.features import Likeness
 from synthdistill.training.guards import quiet
 from synthdistill.training.render import Dialogue, serve
 from synthdistill.training.sft import fit
-from synthdistill.training.student import open_tokenizer
+from synthdistill.training.student import Source, open_tokenizer
 
 
 class Config(Rows):
@@ -56,6 +58,8 @@ def what(config: Config, place: Run, limit: int | None = None, *, tail: Tail = "
     """
     found: dict[str, Any] = {"train": config.what(), "files": materials.files(config, place.base)}
     found |= {"tail": tail} if config.method.kind == "soft" else {}
+    if config.method.features and config.method.features.relational and config.micro_batch:
+        found["micro_batch"] = config.micro_batch  # pairs of rows are those of one forward pass
     if folder := model_folder(config.base, place.base):
         found["student"] = folder_hash(folder)
     trained = load(place.stage(STAGE)) if config.start else None
@@ -74,8 +78,10 @@ def run(
     progress: Progress,
     limit: int | None = None,
     tail: Tail = "bucket",
+    teacher: Model | None = None,
 ) -> Manifest:
-    """Train on what `filter` sealed. `limit` keeps the first examples and validation rows by id.
+    """Train on what `filter` sealed. `limit` keeps the first examples and validation rows by id. `teacher` is needed where `features` are
+    learned.
 
     Raises:
         UnfinishedError: `filter`, or `label` where it is needed, has not ended, or the run that `start` names.
@@ -86,17 +92,30 @@ def run(
     labelled = sealed(place, "label") if config.method.kind == "soft" else None
     inputs = {"filter": filtered.fingerprint} | ({"label": labelled.fingerprint} if labelled else {})
     decides = what(config, place, limit, tail=tail)
-    material = None if load(place.stage(STAGE)) else _material(config, prompts, place, limit)  # refused before it counts as a start
+    found = None if load(place.stage(STAGE)) else read(config, prompts, place, limit, teacher)  # refused before it counts as a start
     opening = open_stage(place.stage(STAGE), STAGE, decides, inputs=inputs, run=place)
     if opening.sealed:
         return opening.sealed
-    assert material is not None  # the run is locked: what had no manifest a moment ago has none now
+    assert found is not None  # the run is locked: what had no manifest a moment ago has none now
+    material, features = found
 
     _tell(material, config, progress)
     pace = config.model_copy(update={"learning_rate": config.peak * config.start.rate}) if config.start else config
-    soft, surface = lessons.find(config.method, pace, material, place, tail, progress) if config.method.kind == "soft" else (None, {})
+    soft, surface = None, {}
+    if config.method.kind == "soft":
+        soft, surface = lessons.find(config.method, pace, material, place, tail, progress, features=features)
     dft = config.method.kind == "sft" and config.method.loss == "dft"
-    trained = fit(material.source, material.train, material.validation, pace, folder=opening.folder, progress=progress, soft=soft, dft=dft)
+    trained = fit(
+        material.source,
+        material.train,
+        material.validation,
+        pace,
+        folder=opening.folder,
+        progress=progress,
+        soft=soft,
+        dft=dft,
+        features=features,
+    )
 
     outputs = _outputs(opening.folder)
     outputs += shards.write(opening.folder, "dropped", material.dropped, shards=opening.shards, key="completion_id")
@@ -116,6 +135,10 @@ def run(
             "student_base": started.manifest.models["student_base"],
             "started_from": ModelUsed(id=started.place.name, revision=decides["start"]),
         }
+    if features and teacher:
+        who = identify(teacher, place.base)
+        models["teacher"] = ModelUsed(id=who.id, revision=who.revision)
+        results["feature_layers"] = [list(pair) for pair in features.match.pairs]
     manifest = opening.seal(
         outputs=outputs,
         counts=material.counts(),
@@ -129,7 +152,15 @@ def run(
     return manifest
 
 
-def refuse_unfit(config: Config, *, prompts: prompts_room.Config, place: Run, limit: int | None = None, learns: Learns = "answer") -> None:
+def refuse_unfit(
+    config: Config,
+    *,
+    prompts: prompts_room.Config,
+    place: Run,
+    limit: int | None = None,
+    learns: Learns = "answer",
+    teacher: Model | None = None,
+) -> None:
     """Prove the student's chat template on the prompts before the teacher is paid for answers that it could not be trained on.
 
     Raises:
@@ -142,12 +173,21 @@ def refuse_unfit(config: Config, *, prompts: prompts_room.Config, place: Run, li
     answer = {"role": "assistant", "content": "An answer."}
     dialogues = [Dialogue(asked.get(prompt.id, prompt.messages), answer, prompt.tools) for prompt in found]
     with quiet():
-        tokenizer, _ = open_tokenizer(materials.weights(config, place, Started.find(config, place)))
-        serve(tokenizer, config.base, dialogues, thinks=learns != "answer")
+        weights = materials.weights(config, place, Started.find(config, place))
+        tokenizer, _ = open_tokenizer(weights)
+        served = serve(tokenizer, config.base, dialogues, thinks=learns != "answer")
+    if config.method.features and teacher:
+        lessons.matched(config.method.features, teacher, config.base, Source(weights, tokenizer, served), base)
 
 
 def plan(
-    config: Config, *, prompts: prompts_room.Config, place: Run, limit: int | None = None, temperatures: Sequence[float] = ()
+    config: Config,
+    *,
+    prompts: prompts_room.Config,
+    place: Run,
+    limit: int | None = None,
+    temperatures: Sequence[float] = (),
+    teacher: Model | None = None,
 ) -> dict[str, Any]:
     """What `run` would do: rows, tokens, steps, and one row token by token with what is learned of it. `temperatures` are those that
     `label` stores. Writes nothing.
@@ -155,7 +195,7 @@ def plan(
     Raises:
         RecipeError, MissingError: as `run`.
     """
-    material = _material(config, prompts, place, limit)
+    material, features = read(config, prompts, place, limit, teacher)
     counts = material.counts()
     tokenizer, first = material.source.tokenizer, material.train[0]
     return {
@@ -167,6 +207,7 @@ def plan(
         "epochs": config.epochs,
         "steps": config.steps(len(material.train)),
         **(lessons.planned(config.method, temperatures, len(material.train)) if isinstance(config.method, Soft) else {}),
+        **({"feature_layers": [list(pair) for pair in features.match.pairs]} if features else {}),
         "max_length": material.max_length,
         "end_of_turn": tokenizer.convert_ids_to_tokens(material.source.served.end_of_turn),
         "template_notes": list(material.source.served.notes),
@@ -177,12 +218,21 @@ def plan(
     }
 
 
-def _material(config: Config, prompts: prompts_room.Config, place: Run, limit: int | None) -> Material:
-    """The rows; with soft targets, without those that the teacher could not read."""
+def read(
+    config: Config, prompts: prompts_room.Config, place: Run, limit: int | None, teacher: Model | None
+) -> tuple[Material, Likeness | None]:
+    """The rows; with soft targets or features, without those that the teacher could not read. What is compared inside teacher and student.
+
+    Raises:
+        RecipeError, MissingError, UnfinishedError, SynthdistillError: as `run`.
+    """
     found = materials.load(config, prompts, place, limit)
-    if config.method.kind != "soft" or load(place.stage("label")) is None:
-        return found
-    return found.without({row.completion_id for row in shards.read(place.stage("label"), "dropped", Dropped)}, "no_soft_targets")
+    if config.method.kind == "soft" and load(place.stage("label")) is not None:
+        found = found.without({row.completion_id for row in shards.read(place.stage("label"), "dropped", Dropped)}, "no_soft_targets")
+    if teacher is None:
+        return found, None
+    features, found = lessons.likeness(config.method, teacher, found, config.base, place.base)
+    return found, features
 
 
 def _seen(material: Material, place: Run) -> Iterable[str]:

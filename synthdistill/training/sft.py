@@ -3,7 +3,7 @@
     trained = fit(Source("models/base", tokenizer, served), rows, validation, Hyperparameters(), folder=folder, progress=progress)
 
 The loss is TRL's: the mean negative log-likelihood of the completions' tokens over the whole batch, however many forward passes it takes;
-with `soft`, that of a `Lesson` (`training/soft.py`).
+with `soft`, that of a `Lesson` (`training/soft.py`); with `features`, that of a `Likeness` (`training/features.py`) beside it.
 """
 
 import math
@@ -18,6 +18,7 @@ from synthdistill.progress import Advance, Progress
 from synthdistill.training.batches import Order
 from synthdistill.training.checkpoints import Checkpoint, mark, newest, prune
 from synthdistill.training.curve import Curve
+from synthdistill.training.features import PARTS, Likeness, taught
 from synthdistill.training.guards import quiet, translated
 from synthdistill.training.hyperparameters import Hyperparameters, Lora
 from synthdistill.training.render import Rendered
@@ -50,6 +51,8 @@ class Trained:
     precision: str
     device: str
     revision: str | None
+    feature_loss: float | None = None
+    """The last of the curve, before it is weighed; None without `features`."""
 
 
 def fit(
@@ -62,6 +65,7 @@ def fit(
     progress: Progress,
     soft: Lesson | None = None,
     dft: bool = False,
+    features: Likeness | None = None,
 ) -> Trained:
     """Train, or go on training, and write `student/`, `metrics.jsonl` and, with an adapter, `adapter/` to `folder`.
 
@@ -79,11 +83,22 @@ def fit(
         with progress.task("train", total=total, done=last.step if last else 0) as advance:
             watch = Watch(curve, advance, folder / "checkpoints")
             trainer = trainer_for(
-                model, source.tokenizer, rows, validation, settings, folder=folder / "checkpoints", watch=watch, soft=soft, dft=dft
+                model,
+                source.tokenizer,
+                rows,
+                validation,
+                settings,
+                folder=folder / "checkpoints",
+                watch=watch,
+                soft=soft,
+                dft=dft,
+                features=features,
             )
             if _visible_gpus() > 1 and trainer.args.device.type == "cuda":
                 progress.note("train uses the first of several GPUs; CUDA_VISIBLE_DEVICES chooses another")
             _run(trainer, last, keep_best=bool(settings.early_stop))
+        if features:
+            features.leave(trainer.model)
         trained = _trained(trainer, settings, curve, total, model)
         write(trainer.model, source, stored, folder)
     return trained
@@ -117,6 +132,7 @@ def trainer_for(
     watch: "Watch | None" = None,
     soft: Lesson | None = None,
     dft: bool = False,
+    features: Likeness | None = None,
 ) -> Any:
     """TRL's trainer over rows that are ids already, in our order of batches, with its own printing off."""
     from transformers import EarlyStoppingCallback, PrinterCallback
@@ -128,7 +144,8 @@ def trainer_for(
     held = _dataset(sorted(validation, key=len)) if validation else None
     arguments = _arguments(settings, len(rows), max(map(len, [*rows, *validation])), folder, validates=bool(validation), model=model)
     try:
-        trainer = _trainer_class()(
+        kind = _trainer_class()
+        trainer = (taught(kind, features) if features else kind)(
             model=model,
             args=arguments,
             train_dataset=data,
@@ -141,6 +158,10 @@ def trainer_for(
             raise
         raise RecipeError(f"[train] adapter does not fit the student: {error}", "Name layers that it has, or leave target out") from error
     trainer.args.loss_type = "dft" if dft else "nll"
+    if features:
+        features.join(
+            trainer.model, model.base_model, rows, arguments.per_device_train_batch_size
+        )  # after an adapter, which would freeze the projections
     if len(trainer.train_dataset) != len(rows):
         raise SynthdistillError(f"the trainer took {len(trainer.train_dataset)} of {len(rows)} rows", "Please report this")
     if soft:
@@ -180,7 +201,7 @@ class Watch:
             if not math.isfinite(logs["loss"]):
                 raise SynthdistillError(f"the loss is {logs['loss']} at step {state.global_step}", "Lower [train] learning_rate")
             line = {"loss": logs["loss"], "learning_rate": logs["learning_rate"]}
-            line |= {name: logs[name] for name in ("nll", "divergence") if name in logs}
+            line |= {name: logs[name] for name in ("nll", "divergence", "features", *PARTS) if name in logs}
             self.curve.add(place | line, tokens=int(logs["num_tokens"]))
         elif "eval_loss" in logs:
             self.curve.add(place | {"validation_loss": logs["eval_loss"]}, tokens=int(logs["eval_num_tokens"]))
@@ -387,4 +408,5 @@ def _trained(trainer: Any, settings: Hyperparameters, curve: Curve, total: int, 
         precision=resolved(settings.precision),
         device=str(trainer.args.device),
         revision=model.config._commit_hash,
+        feature_loss=curve.last("features"),
     )
