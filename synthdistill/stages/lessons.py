@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from synthdistill import soft_targets
 from synthdistill.errors import RecipeError
@@ -37,14 +37,12 @@ from synthdistill.training.vocabulary import shared_vocabulary
 SHELF, SWEEP = FOLDERS = ("soft-targets", "sweep")
 """Of the stage, while it works: soft targets by position, and the trainings that are compared."""
 ALPHA = 0.3
-Pair = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2, max_length=2)]
-"""A layer of the student and one of the teacher."""
 
 
 class Features(Settings):
     """`[train] method` `features`: what goes on inside the teacher, compared while the student is trained (`training/features.py`)."""
 
-    layers: Literal["even"] | list[Pair] = "even"
+    layers: Literal["even"] | list[list[int]] = "even"
     """Layers whose states are compared, as [student's, teacher's] from 0; `even` gives each of the student's one of the teacher's."""
     weight: float = Field(1.0, gt=0)
     """Of their part in the loss, which is beside that of the tokens."""
@@ -52,6 +50,16 @@ class Features(Settings):
     """What these layers attend to as well."""
     relational: bool = False
     """The distances between the rows of a forward pass as well."""
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _pairs(cls, layers: Any) -> Any:
+        pairs = isinstance(layers, list) and all(
+            isinstance(pair, list) and len(pair) == 2 and all(type(layer) is int and layer >= 0 for layer in pair) for pair in layers
+        )
+        if layers != "even" and not pairs:
+            raise ValueError("should be \"even\" or pairs [student's layer, teacher's layer], counted from 0")
+        return layers
 
     @model_validator(mode="after")
     def _compares_something(self) -> Self:
@@ -141,13 +149,11 @@ def fault(method: Sft | Soft, settings: Rows, teacher: Model) -> str | None:
             "leave [train] template out, or features"
         )
     if method.features.relational and min(settings.batch_size, settings.micro_batch or FEWEST) < FEWEST:
-        return (
-            f"[train] method features relational compares the rows of one forward pass: set batch_size and micro_batch to {FEWEST} or more"
-        )
+        return f"[train] method features relational compares rows of one forward pass: set batch_size and micro_batch to {FEWEST} or more"
     return None
 
 
-def likeness(method: Sft | Soft, teacher: Model, material: Material, name: str, base: Path) -> tuple[Likeness | None, Material]:
+def likeness(method: Sft | Soft, teacher: Model | None, material: Material, name: str, base: Path) -> tuple[Likeness | None, Material]:
     """What is compared inside teacher and student, None where nothing is, and the rows that the teacher can read. `name` is the student's.
 
     Raises:
@@ -156,6 +162,7 @@ def likeness(method: Sft | Soft, teacher: Model, material: Material, name: str, 
     """
     if method.features is None:
         return None, material
+    assert teacher is not None  # a recipe has one
     match, context = matched(method.features, teacher, name, material.source, base)
     rows = zip(material.rows, material.train, strict=True)
     long = {row.id for row, ids in rows if context is not None and len(ids) > context}

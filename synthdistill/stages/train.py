@@ -101,9 +101,11 @@ def run(
 
     _tell(material, config, progress)
     pace = config.model_copy(update={"learning_rate": config.peak * config.start.rate}) if config.start else config
-    soft, surface = None, {}
-    if config.method.kind == "soft":
-        soft, surface = lessons.find(config.method, pace, material, place, tail, progress, features=features)
+    soft, surface = (
+        lessons.find(config.method, pace, material, place, tail, progress, features=features)
+        if config.method.kind == "soft"
+        else (None, {})
+    )
     dft = config.method.kind == "sft" and config.method.loss == "dft"
     trained = fit(
         material.source,
@@ -229,8 +231,6 @@ def read(
     found = materials.load(config, prompts, place, limit)
     if config.method.kind == "soft" and load(place.stage("label")) is not None:
         found = found.without({row.completion_id for row in shards.read(place.stage("label"), "dropped", Dropped)}, "no_soft_targets")
-    if teacher is None:
-        return found, None
     features, found = lessons.likeness(config.method, teacher, found, config.base, place.base)
     return found, features
 

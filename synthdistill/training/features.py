@@ -7,7 +7,8 @@ The teacher runs live beside the student, frozen, and reads the very ids that th
 student and teacher, h and t their states at one token, W a learned projection [U, S]:
 
     hidden        ||W h - t||^2 / ||t||^2, the mean over tokens (padding left out) and pairs of layers: 0 where they are alike, 1 where the
-                  projection says nothing. TinyBERT's hidden loss (Jiao et al. 2020, arXiv 1909.10351, eq. 8) in units of the teacher's state
+                  projection says nothing. TinyBERT's hidden loss (Jiao et al. 2020, arXiv 1909.10351, eq. 8), in units of the teacher's
+                  own states
     attention     KL(a_t || a_s), a the attention [B, T, T] of a layer, the mean over its heads (their number may differ); the mean over
                   tokens and pairs. That of MiniLM (Wang et al. 2020, arXiv 2002.10957, section 3.1), which compares head by head
     relational    l(d_t / m_t, d_s / m_s), d the distances between all rows of one forward pass, m their mean, l Huber's loss; the mean over
@@ -92,7 +93,7 @@ class Likeness:
         """
         if self.match.relational and at_once < FEWEST:
             raise RecipeError(
-                f"relational compares the rows of one forward pass, and {at_once} of these rows are as many as fit in one: it takes {FEWEST}",
+                f"relational compares the rows of one forward pass, and no more than {at_once} of these fit in one: it takes {FEWEST}",
                 "Set [train] micro_batch to that, max_length to less, or relational = false",
             )
         teacher = self._opened(model.device)
@@ -177,8 +178,8 @@ class Likeness:
             theirs = self._teacher.base_model(
                 input_ids=ids, use_cache=False, **{name: kwargs[name] for name in PASSED_ON if name in kwargs}, **_shown(self.match, 1)
             )
-        states = [_states(self.match, side, shown) for side, shown in enumerate((output, theirs))]
-        self.found = _sums(self.match, self._projections, *states, _rows(ids, kwargs))
+        ours, told = (_states(self.match, side, shown) for side, shown in enumerate((output, theirs)))
+        self.found = _sums(self.match, self._projections, ours, told, _rows(ids, kwargs))
 
 
 def taught(kind: Any, near: Likeness) -> Any:
