@@ -47,7 +47,7 @@ LEVELS = (
     ("stages/wanted", "stages/judged", "stages/material"),
     ("stages/lessons",),
     ("stages/generate", "stages/filter", "stages/label", "stages/train", "stages/eval"),
-    ("recipe",),
+    ("recipe", "stages/learning_curve"),
     ("stages/run",),
     ("ops", "report", "console"),
     ("redistill",),
