@@ -88,6 +88,8 @@ class Curve:
             return "no prompt could be scored"
         if self.paired.clusters < 2:
             return "cannot be told from one prompt"
+        if not self.means_PS.any():
+            return "cannot be told: the student scores 0 at every size"
         if (self.means_PS.mean(1) >= 1.0).any():
             return "cannot be told: the student is right on every prompt, more rows cannot be seen to help"
         return None

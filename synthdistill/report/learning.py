@@ -90,6 +90,8 @@ def _twice(twice: Mapping[str, Any]) -> str:
 
 def _cost(cost: Mapping[str, Any]) -> str:
     kept = f"{words.share(cost['kept'])} are kept"
+    if cost["answers"] is None:
+        return f"{words.count(cost['rows'])} rows more: {cost['reason']}."
     asked = f"{words.count(cost['rows'])} rows more take {words.count(cost['answers'])} answers to new prompts ({kept})"
     parts = [words.dollars(cost["usd"])] if cost["usd"] is not None else []
     parts += [words.seconds(cost["hours"] * 3600)] if cost["hours"] is not None else []

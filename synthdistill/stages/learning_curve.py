@@ -414,18 +414,19 @@ def _cost(rows: int, teacher: Model, place: Run) -> dict[str, Any]:
         count += 1
         usage = {kind: value + getattr(row.usage, kind) for kind, value in usage.items()}
     kept = filtered.counts.written / max(filtered.counts.read, 1)
-    answers = math.ceil(rows / kept)
+    answers = math.ceil(rows / kept) if kept else None
     bill = cost.bill(usage, teacher.price.model_dump() if teacher.price else None)
     judged = (filtered.cost_usd or 0.0) / max(filtered.counts.read, 1)
     rate = (generated.results.get("spend") or {}).get("answers_per_s") or 0.0
-    reasons = [] if bill is not None else ["no [teacher] price is given, so that dollars are not known"]
+    reasons = [] if answers else ["filter kept none of the teacher's answers, so that what more of them cost is not known"]
+    reasons += [] if bill is not None else ["no [teacher] price is given, so that dollars are not known"]
     reasons += [] if rate else ["the last start of generate asked for nothing, so that hours are not known"]
     return {
         "rows": rows,
         "kept": rounded(kept),
         "answers": answers,
-        "usd": None if bill is None else round(answers * (bill / max(count, 1) + judged), 4),
-        "hours": round(answers / rate / 3600, 3) if rate else None,
+        "usd": None if bill is None or answers is None else round(answers * (bill / max(count, 1) + judged), 4),
+        "hours": round(answers / rate / 3600, 6) if rate and answers else None,
         "reason": "; ".join(reasons) or None,
     }
 
