@@ -118,11 +118,15 @@ def train(
     run: RunName = "main",
     settings: Set = [],  # noqa: B006
     limit: Limit = None,
+    learning_curve: Annotated[bool, typer.Option("--learning-curve", help="Train on 1/8, 1/4, 1/2 and all rows: is there enough?")] = False,
     dry_run: DryRun = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Examples -> student. --dry-run prints one row token by token with its mask."""
+    if learning_curve:
+        _curve(_job(recipe, run, settings, limit, quiet or as_json), dry_run, as_json)
+        return
     _stage("train", recipe, run, settings, limit, dry_run, as_json, quiet)
 
 
@@ -498,6 +502,30 @@ def _stage(
         console.print_json(_summary(job, {stage: manifest}))
     else:
         console.say(console.stage_line(stage, manifest))
+
+
+def _curve(job: "Job", dry_run: bool, as_json: bool) -> None:
+    from synthdistill import console
+    from synthdistill.report import learning
+    from synthdistill.stages.run import curve, curve_plan
+
+    if dry_run:
+        planned = {"learning-curve": curve_plan(job)}
+        if as_json:
+            console.print_json({"run": str(job.place.folder), "plan": planned})
+        else:
+            console.tree(planned)
+        return
+    manifest = curve(job)
+    if as_json:
+        console.print_json(
+            {"run": str(job.place.folder), "up_to_date": manifest.up_to_date, "seconds": manifest.seconds, "curve": manifest.results}
+        )
+        return
+    found = learning.read(manifest.results)
+    console.table(found.title, found.columns, found.cells, whole=2)
+    for line in found.lines:
+        console.say(line)
 
 
 def _whole(job: "Job", dry_run: bool, as_json: bool) -> None:

@@ -29,9 +29,9 @@ from synthdistill.stages import eval as eval_stage
 from synthdistill.stages import filter as filter_stage
 from synthdistill.stages import generate as generate_stage
 from synthdistill.stages import label as label_stage
-from synthdistill.stages import on_policy
+from synthdistill.stages import lessons, on_policy
 from synthdistill.stages import train as train_stage
-from synthdistill.stages.lessons import OnPolicy, soft_of
+from synthdistill.stages.lessons import OnPolicy, lesson_of, soft_of
 from synthdistill.stages.scorers import SERVED
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
@@ -99,6 +99,12 @@ class Recipe(Settings):
     def _teacher_can_look_on(self) -> Self:
         if isinstance(self.train.method, OnPolicy):
             on_policy.refuse_unfit(self.train.method, self.teacher)
+        return self
+
+    @model_validator(mode="after")
+    def _features_can_be_had(self) -> Self:
+        if fault := lessons.fault(lesson_of(self.train.method), self.train, self.teacher):
+            raise ValueError(fault)
         return self
 
     @property

@@ -50,7 +50,7 @@ LEVELS = (
     ("stages/lessons",),
     ("stages/on_policy",),
     ("stages/generate", "stages/filter", "stages/label", "stages/train", "stages/eval"),
-    ("recipe",),
+    ("recipe", "stages/learning_curve"),
     ("stages/run",),
     ("ops", "report", "console"),
     ("redistill",),

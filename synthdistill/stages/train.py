@@ -23,7 +23,6 @@ from pydantic import Field
 
 from synthdistill import prompts as prompts_room
 from synthdistill import shards
-from synthdistill.errors import RecipeError
 from synthdistill.manifest import Manifest, ModelUsed, file_hash, folder_hash, load, open_stage, sealed
 from synthdistill.progress import Progress
 from synthdistill.records import Dropped, digest
@@ -32,15 +31,16 @@ from synthdistill.samplers import identify, model_folder
 from synthdistill.samplers.base import Model
 from synthdistill.stages import lessons, on_policy, seen, synthesis
 from synthdistill.stages import material as materials
-from synthdistill.stages.lessons import OnPolicy, Sft, Soft, soft_of
+from synthdistill.stages.lessons import OnPolicy, Sft, Soft, lesson_of, soft_of
 from synthdistill.stages.material import STAGE, Material, Rows, Started
 from synthdistill.thinking import Learns, learned
 from synthdistill.training.divergence import Tail
+from synthdistill.training.features import Likeness
 from synthdistill.training.guards import quiet
 from synthdistill.training.on_policy import Tutor
 from synthdistill.training.render import Dialogue, serve
 from synthdistill.training.sft import Trained, fit
-from synthdistill.training.student import open_tokenizer
+from synthdistill.training.student import Source, open_tokenizer
 
 
 class Config(Rows):
@@ -72,6 +72,9 @@ def what(
     if teacher and config.method.kind == "on_policy":
         who = identify(teacher, place.base)
         found["teacher"] = {"kind": teacher.kind, "id": who.id, "revision": who.revision}
+    taught = lesson_of(config.method)
+    if taught.features and taught.features.relational and config.micro_batch:
+        found["micro_batch"] = config.micro_batch  # pairs of rows are those of one forward pass
     if folder := model_folder(config.base, place.base):
         found["student"] = folder_hash(folder)
     trained = load(place.stage(STAGE)) if config.start else None
@@ -93,7 +96,8 @@ def run(
     coarse: Sequence[float] = (),
     teacher: Model | None = None,
 ) -> Manifest:
-    """Train on what `filter` sealed. `limit` keeps the first examples and validation rows by id. `teacher` looks on with `on_policy`.
+    """Train on what `filter` sealed. `limit` keeps the first examples and validation rows by id. `teacher` is needed where `features` are
+    learned, and looks on with `on_policy`.
 
     Raises:
         UnfinishedError: `filter`, or `label` where it is needed, has not ended, or the run that `start` names.
@@ -104,21 +108,24 @@ def run(
     labelled = sealed(place, "label") if soft_of(config.method) else None
     inputs = {"filter": filtered.fingerprint} | ({"label": labelled.fingerprint} if labelled else {})
     decides = what(config, place, limit, tail=tail, coarse=coarse, teacher=teacher)
-    found = None if load(place.stage(STAGE)) else _material(config, prompts, place, limit, teacher)  # refused before it counts as a start
+    found = None if load(place.stage(STAGE)) else read(config, prompts, place, limit, teacher)  # refused before it counts as a start
     opening = open_stage(place.stage(STAGE), STAGE, decides, inputs=inputs, run=place)
     if opening.sealed:
         return opening.sealed
     assert found is not None  # the run is locked: what had no manifest a moment ago has none now
-    material, tutor = found
+    material, features, tutor = found
 
     _tell(material, config, progress)
     pace = config.model_copy(update={"learning_rate": config.peak * config.start.rate}) if config.start else config
 
     def taught(method: Sft | Soft, folder: Path) -> tuple[Trained, dict[str, Any]]:
-        soft, surface = lessons.find(method, pace, material, place, tail, progress, coarse) if method.kind == "soft" else (None, {})
+        soft, surface = (
+            lessons.find(method, pace, material, place, tail, progress, coarse, features=features) if method.kind == "soft" else (None, {})
+        )
         dft = method.kind == "sft" and method.loss == "dft"
         rows, validation = material.train, material.validation
-        return fit(material.source, rows, validation, pace, folder=folder, progress=progress, soft=soft, dft=dft), surface
+        trained = fit(material.source, rows, validation, pace, folder=folder, progress=progress, soft=soft, dft=dft, features=features)
+        return trained, surface
 
     if isinstance(config.method, OnPolicy):
         assert tutor is not None
@@ -144,6 +151,10 @@ def run(
             "student_base": started.manifest.models["student_base"],
             "started_from": ModelUsed(id=started.place.name, revision=decides["start"]),
         }
+    if features and teacher:
+        who = identify(teacher, place.base)
+        models["teacher"] = ModelUsed(id=who.id, revision=who.revision)
+        results["feature_layers"] = [list(pair) for pair in features.match.pairs]
     manifest = opening.seal(
         outputs=outputs,
         counts=material.counts(),
@@ -157,7 +168,15 @@ def run(
     return manifest
 
 
-def refuse_unfit(config: Config, *, prompts: prompts_room.Config, place: Run, limit: int | None = None, learns: Learns = "answer") -> None:
+def refuse_unfit(
+    config: Config,
+    *,
+    prompts: prompts_room.Config,
+    place: Run,
+    limit: int | None = None,
+    learns: Learns = "answer",
+    teacher: Model | None = None,
+) -> None:
     """Prove the student's chat template on the prompts before the teacher is paid for answers that it could not be trained on.
 
     Raises:
@@ -170,8 +189,11 @@ def refuse_unfit(config: Config, *, prompts: prompts_room.Config, place: Run, li
     answer = {"role": "assistant", "content": "An answer."}
     dialogues = [Dialogue(asked.get(prompt.id, prompt.messages), answer, prompt.tools) for prompt in found]
     with quiet():
-        tokenizer, _ = open_tokenizer(materials.weights(config, place, Started.find(config, place)))
-        serve(tokenizer, config.base, dialogues, thinks=learns != "answer")
+        weights = materials.weights(config, place, Started.find(config, place))
+        tokenizer, _ = open_tokenizer(weights)
+        served = serve(tokenizer, config.base, dialogues, thinks=learns != "answer")
+    if (taught := lesson_of(config.method)).features and teacher:
+        lessons.matched(taught.features, teacher, config.base, Source(weights, tokenizer, served), base)
 
 
 def plan(
@@ -189,7 +211,7 @@ def plan(
     Raises:
         RecipeError, MissingError: as `run`.
     """
-    material, _ = _material(config, prompts, place, limit, teacher)
+    material, features, _ = read(config, prompts, place, limit, teacher)
     counts = material.counts()
     method = config.method
     tokenizer, first = material.source.tokenizer, material.train[0]
@@ -203,6 +225,7 @@ def plan(
         "steps": config.steps(len(material.train)),
         **(lessons.planned(soft, temperatures, len(material.train)) if (soft := soft_of(method)) else {}),
         **({"on_policy": on_policy.planned(method, config, material)} if isinstance(method, OnPolicy) else {}),
+        **({"feature_layers": [list(pair) for pair in features.match.pairs]} if features else {}),
         "max_length": material.max_length,
         "end_of_turn": tokenizer.convert_ids_to_tokens(material.source.served.end_of_turn),
         "template_notes": list(material.source.served.notes),
@@ -213,18 +236,25 @@ def plan(
     }
 
 
-def _material(
+def read(
     config: Config, prompts: prompts_room.Config, place: Run, limit: int | None, teacher: Model | None
-) -> tuple[Material, Tutor | None]:
-    """The rows, without those that the teacher could not read where it has to, and who looks on with `on_policy`."""
+) -> tuple[Material, Likeness | None, Tutor | None]:
+    """The rows, without those that the teacher could not read where it has to; what is compared inside teacher and student; who looks on
+    with `on_policy`.
+
+    Raises:
+        RecipeError, MissingError, UnfinishedError, SynthdistillError: as `run`.
+    """
     found = materials.load(config, prompts, place, limit)
     if soft_of(config.method) and load(place.stage("label")):
         found = found.without({row.completion_id for row in shards.read(place.stage("label"), "dropped", Dropped)}, "no_soft_targets")
+    features, found = lessons.likeness(lesson_of(config.method), teacher, found, config.base, place.base)
     if not isinstance(config.method, OnPolicy):
-        return found, None
-    if teacher is None:
-        raise RecipeError('[train] method = "on_policy" needs a teacher', "Add [teacher]")
-    return on_policy.prepare(config.method, config, found, teacher, place, learned(sealed(place, "generate").config))
+        return found, features, None
+    assert teacher is not None  # a recipe has one
+    learns = learned(sealed(place, "generate").config)
+    found, tutor = on_policy.prepare(config.method, config, found, teacher, place, learns)
+    return found, features, tutor
 
 
 def _seen(material: Material, place: Run) -> Iterable[str]:

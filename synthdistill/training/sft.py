@@ -3,7 +3,8 @@
     trained = fit(Source("models/base", tokenizer, served), rows, validation, Hyperparameters(), folder=folder, progress=progress)
 
 The loss is TRL's: the mean negative log-likelihood of the completions' tokens over the whole batch, however many forward passes it takes;
-with `soft`, that of a `Lesson` (`training/soft.py`); with a `tutor`, on answers of the student's own (`training/on_policy.py`).
+with `soft`, that of a `Lesson` (`training/soft.py`); with `features`, that of a `Likeness` (`training/features.py`) beside it; with a
+`tutor`, on answers of the student's own (`training/on_policy.py`).
 """
 
 import functools
@@ -19,6 +20,7 @@ from synthdistill.progress import Advance, Progress
 from synthdistill.training.batches import Order
 from synthdistill.training.checkpoints import Checkpoint, mark, newest, prune
 from synthdistill.training.curve import Curve
+from synthdistill.training.features import PARTS, Likeness, taught
 from synthdistill.training.guards import quiet, translated
 from synthdistill.training.hyperparameters import Hyperparameters, Lora
 from synthdistill.training.on_policy import Tutor
@@ -52,6 +54,8 @@ class Trained:
     precision: str
     device: str
     revision: str | None
+    feature_loss: float | None = None
+    """The last of the curve, before it is weighed; None without `features`."""
 
 
 def fit(
@@ -65,6 +69,7 @@ def fit(
     soft: Lesson | None = None,
     dft: bool = False,
     tutor: Tutor | None = None,
+    features: Likeness | None = None,
 ) -> Trained:
     """Train, or go on training, and write `student/`, `metrics.jsonl` and, with an adapter, `adapter/` to `folder`.
 
@@ -92,10 +97,13 @@ def fit(
                 soft=soft,
                 dft=dft,
                 tutor=tutor,
+                features=features,
             )
             if _visible_gpus() > 1 and trainer.args.device.type == "cuda":
                 progress.note("train uses the first of several GPUs; CUDA_VISIBLE_DEVICES chooses another")
             _run(trainer, last, keep_best=bool(settings.early_stop))
+        if features:
+            features.leave(trainer.model)
         trained = _trained(trainer, settings, curve, total, model)
         write(trainer.model, source, stored, folder)
     return trained
@@ -130,6 +138,7 @@ def trainer_for(
     soft: Lesson | None = None,
     dft: bool = False,
     tutor: Tutor | None = None,
+    features: Likeness | None = None,
 ) -> Any:
     """TRL's trainer over rows that are ids already, in our order of batches, with its own printing off."""
     from transformers import EarlyStoppingCallback, PrinterCallback
@@ -143,6 +152,8 @@ def trainer_for(
     arguments = _arguments(settings, len(rows), longest, folder, validates=bool(validation), model=model)
     make = tutor.maker(model, arguments) if tutor else functools.partial(_trainer_class(), args=arguments)
     try:
+        kind = _trainer_class()
+        make = tutor.maker(model, arguments) if tutor else functools.partial(taught(kind, features) if features else kind, args=arguments)
         trainer = make(
             model=model,
             train_dataset=data,
@@ -155,6 +166,10 @@ def trainer_for(
             raise
         raise RecipeError(f"[train] adapter does not fit the student: {error}", "Name layers that it has, or leave target out") from error
     trainer.args.loss_type = "dft" if dft else "nll"
+    if features:
+        features.join(
+            trainer.model, model.base_model, rows, arguments.per_device_train_batch_size
+        )  # after an adapter, which would freeze the projections
     if len(trainer.train_dataset) != len(rows):
         raise SynthdistillError(f"the trainer took {len(trainer.train_dataset)} of {len(rows)} rows", "Please report this")
     if soft:
@@ -194,7 +209,7 @@ class Watch:
             if not math.isfinite(logs["loss"]):
                 raise SynthdistillError(f"the loss is {logs['loss']} at step {state.global_step}", "Lower [train] learning_rate")
             line = {"loss": logs["loss"], "learning_rate": logs["learning_rate"]}
-            line |= {name: logs[name] for name in ("nll", "divergence", "answers", "cut") if name in logs}
+            line |= {name: logs[name] for name in ("nll", "divergence", "features", *PARTS, "answers", "cut") if name in logs}
             self.curve.add(place | line, tokens=int(logs["num_tokens"]))
         elif "eval_loss" in logs:
             line = {"validation_loss": logs["eval_loss"]} | ({"agreement": logs["eval_agreement"]} if "eval_agreement" in logs else {})
@@ -404,4 +419,5 @@ def _trained(trainer: Any, settings: Hyperparameters, curve: Curve, total: int, 
         precision=resolved(settings.precision),
         device=str(trainer.args.device),
         revision=model.config._commit_hash,
+        feature_loss=curve.last("features"),
     )

@@ -51,6 +51,15 @@ def places(model: str, revision: str | None = None) -> int:
     return int(_config(model, revision).get_text_config().vocab_size)
 
 
+def layers(model: str, revision: str | None = None) -> int:
+    """How many layers a model has.
+
+    Raises:
+        RecipeError, MissingError: its config cannot be loaded.
+    """
+    return int(_config(model, revision).get_text_config().num_hidden_layers)
+
+
 def _config(model: str, revision: str | None) -> Any:
     from transformers import AutoConfig
 
