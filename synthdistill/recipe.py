@@ -31,6 +31,7 @@ from synthdistill.stages import generate as generate_stage
 from synthdistill.stages import label as label_stage
 from synthdistill.stages import train as train_stage
 from synthdistill.stages.lessons import Soft
+from synthdistill.training.launch import Launch
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
@@ -42,6 +43,8 @@ class Place(Settings):
     concurrency: Literal["auto"] | Annotated[int, Field(ge=1, le=100_000)] = how("auto")
     timeout_s: float = how(600.0, gt=0)
     shards: int = how(16, ge=1, le=4096)
+    launch: Launch | None = how(None)
+    """Processes that share the steps of `train`; None is this one."""
 
 
 class Recipe(Settings):
@@ -85,6 +88,12 @@ class Recipe(Settings):
             raise ValueError(f"[train] method temperature = {method.temperature:g} is none of {stored}: add it to [label] temperatures")
         if label.tail == "sample" and method.divergence != "forward":
             raise ValueError(f'[label] tail = "sample" stands for a forward divergence only: [train] method has {method.divergence!r}')
+        return self
+
+    @model_validator(mode="after")
+    def _steps_are_shared_evenly(self) -> Self:
+        if self.run.launch:
+            self.run.launch.refuse_uneven(self.train.batch_size, self.train.micro_batch)
         return self
 
     @property

@@ -135,7 +135,13 @@ def _label_plan(job: Job) -> dict[str, Any]:
 def _train(job: Job) -> Manifest:
     recipe = job.recipe
     return train_stage.run(
-        recipe.train, prompts=recipe.prompts, place=job.place, progress=job.progress, limit=job.limit, tail=recipe.labels.tail
+        recipe.train,
+        prompts=recipe.prompts,
+        place=job.place,
+        progress=job.progress,
+        limit=job.limit,
+        tail=recipe.labels.tail,
+        launch=recipe.run.launch,
     )
 
 
@@ -176,7 +182,12 @@ STAGES: dict[str, Stage] = {
         lambda job: train_stage.what(job.recipe.train, job.place, job.limit, tail=job.recipe.labels.tail),
         _train,
         lambda job: train_stage.plan(
-            job.recipe.train, prompts=job.recipe.prompts, place=job.place, limit=job.limit, temperatures=job.recipe.labels.temperatures
+            job.recipe.train,
+            prompts=job.recipe.prompts,
+            place=job.place,
+            limit=job.limit,
+            temperatures=job.recipe.labels.temperatures,
+            launch=job.recipe.run.launch,
         ),
     ),
     "eval": Stage(

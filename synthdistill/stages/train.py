@@ -6,7 +6,7 @@
 2. read: the examples, and of the validation prompts the teacher's answers; held-out answers are never opened. Each row as ids
    (`stages/material.py`): the prompt as inference makes it, the answer, the end of turn. Rows that do not fit are dropped.
    With `method = { kind = "soft" }` the teacher's distributions at the tokens of each answer, bound to its ids.
-3. work: TRL's trainer, from its last checkpoint if there is one.
+3. work: TRL's trainer, from its last checkpoint if there is one; with `[run] launch` in several processes.
 4. write: `student/`, `metrics.jsonl`, the dropped rows, what the student has seen, then the manifest. read = written + dropped.
 
 With `[train] start` the weights are those of an earlier run's student, and the rows those that are new to it and some old ones.
@@ -35,6 +35,8 @@ from synthdistill.stages.material import STAGE, Material, Rows, Started
 from synthdistill.thinking import Learns
 from synthdistill.training.divergence import Tail
 from synthdistill.training.guards import quiet
+from synthdistill.training.launch import FOLDER as LAUNCH
+from synthdistill.training.launch import Launch
 from synthdistill.training.render import Dialogue, serve
 from synthdistill.training.sft import fit
 from synthdistill.training.student import open_tokenizer
@@ -74,11 +76,14 @@ def run(
     progress: Progress,
     limit: int | None = None,
     tail: Tail = "bucket",
+    launch: Launch | None = None,
 ) -> Manifest:
-    """Train on what `filter` sealed. `limit` keeps the first examples and validation rows by id.
+    """Train on what `filter` sealed. `limit` keeps the first examples and validation rows by id. `launch` shares the training among
+    processes; those that `temperature = "auto"` makes to find a temperature are short, and stay in this one.
 
     Raises:
-        UnfinishedError: `filter`, or `label` where it is needed, has not ended, or the run that `start` names.
+        UnfinishedError: `filter`, or `label` where it is needed, has not ended, or the run that `start` names; `launch` is for several nodes,
+            which have not been at work.
         RecipeError, MissingError, ChangedError, StorageError: as their docstrings say.
         SynthdistillError: no row is left to train on, or the loss is no number any more.
     """
@@ -96,7 +101,17 @@ def run(
     pace = config.model_copy(update={"learning_rate": config.peak * config.start.rate}) if config.start else config
     soft, surface = lessons.find(config.method, pace, material, place, tail, progress) if config.method.kind == "soft" else (None, {})
     dft = config.method.kind == "sft" and config.method.loss == "dft"
-    trained = fit(material.source, material.train, material.validation, pace, folder=opening.folder, progress=progress, soft=soft, dft=dft)
+    trained = fit(
+        material.source,
+        material.train,
+        material.validation,
+        pace,
+        folder=opening.folder,
+        progress=progress,
+        soft=soft,
+        dft=dft,
+        launch=launch,
+    )
 
     outputs = _outputs(opening.folder)
     outputs += shards.write(opening.folder, "dropped", material.dropped, shards=opening.shards, key="completion_id")
@@ -124,7 +139,7 @@ def run(
         terms=filtered.terms,
         results=results,
     )
-    for left in ("checkpoints", *lessons.FOLDERS):  # several times the student's size, and of no more use
+    for left in ("checkpoints", LAUNCH, *lessons.FOLDERS):  # several times the student's size, and of no more use
         shutil.rmtree(opening.folder / left, ignore_errors=True)
     return manifest
 
@@ -147,10 +162,16 @@ def refuse_unfit(config: Config, *, prompts: prompts_room.Config, place: Run, li
 
 
 def plan(
-    config: Config, *, prompts: prompts_room.Config, place: Run, limit: int | None = None, temperatures: Sequence[float] = ()
+    config: Config,
+    *,
+    prompts: prompts_room.Config,
+    place: Run,
+    limit: int | None = None,
+    temperatures: Sequence[float] = (),
+    launch: Launch | None = None,
 ) -> dict[str, Any]:
     """What `run` would do: rows, tokens, steps, and one row token by token with what is learned of it. `temperatures` are those that
-    `label` stores. Writes nothing.
+    `label` stores; with `launch`, the lines that start the processes. Writes nothing.
 
     Raises:
         RecipeError, MissingError: as `run`.
@@ -167,6 +188,7 @@ def plan(
         "epochs": config.epochs,
         "steps": config.steps(len(material.train)),
         **(lessons.planned(config.method, temperatures, len(material.train)) if isinstance(config.method, Soft) else {}),
+        **({"launch": launch.lines(place.stage(STAGE) / LAUNCH)} if launch else {}),
         "max_length": material.max_length,
         "end_of_turn": tokenizer.convert_ids_to_tokens(material.source.served.end_of_turn),
         "template_notes": list(material.source.served.notes),

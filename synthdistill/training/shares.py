@@ -50,7 +50,9 @@ class _Rows:
         self._rows = rows
 
     def __getitems__(self, places: list[int]) -> list[dict[str, Any]]:
-        return [dict(PADDING)] if places == [NOBODY] else list(self._rows.__getitems__(places))
+        if places == [NOBODY]:
+            return [PADDING | ({"row": NOBODY} if "row" in self._rows.column_names else {})]
+        return list(self._rows.__getitems__(places))
 
     def __getitem__(self, place: int) -> dict[str, Any]:
         return self.__getitems__([place])[0]

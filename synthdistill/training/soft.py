@@ -112,10 +112,10 @@ class Shelf:
                 array.flush()
 
     def take(self, rows: Sequence[int], temperature: float) -> dict[str, Any]:
-        """The targets of some rows, one behind the other, at one temperature, as tensors [n, ...]."""
+        """The targets of some rows, one behind the other, at one temperature, as tensors [n, ...]. A row below 0 has none."""
         import torch
 
-        at = np.concatenate([np.arange(self.starts[row], self.starts[row + 1]) for row in rows])
+        at = np.concatenate([np.arange(self.starts[row], self.starts[row + 1]) for row in rows if row >= 0] or [np.arange(0)])
         there = self.there[at, 0]
         column = self._column(temperature)
         found = {
