@@ -65,7 +65,13 @@ def shared_loader(rows: Any, shares: Shares, collate: Callable[[list[dict[str, A
     """A DataLoader over one process's shares. accelerate is not to prepare it: it would share out the shares."""
     from torch.utils.data import DataLoader
 
-    return DataLoader(_Rows(rows), batch_sampler=shares, collate_fn=collate)  # type: ignore[arg-type]
+    class Loader(DataLoader[dict[str, Any]]):
+        """torch's, that hears of the epoch from transformers' trainer."""
+
+        def set_epoch(self, epoch: int) -> None:
+            shares.set_epoch(epoch)
+
+    return Loader(_Rows(rows), batch_sampler=shares, collate_fn=collate)  # type: ignore[arg-type]
 
 
 def mean_over_tokens(losses: Sequence[float], tokens: Sequence[int], accelerator: Any) -> float:
