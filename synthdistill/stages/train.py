@@ -82,8 +82,9 @@ def run(
     processes; those that `temperature = "auto"` makes to find a temperature are short, and stay in this one.
 
     Raises:
-        UnfinishedError: `filter`, or `label` where it is needed, has not ended, or the run that `start` names; `launch` is for several nodes,
-            which have not been at work.
+        UnfinishedError: `filter`, or `label` where it is needed, has not ended, or the run that `start` names; the nodes of `launch` have
+            not been at work.
+        LockedError: processes that were launched earlier are still at work.
         RecipeError, MissingError, ChangedError, StorageError: as their docstrings say.
         SynthdistillError: no row is left to train on, or the loss is no number any more.
     """

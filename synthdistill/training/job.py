@@ -39,7 +39,8 @@ class Book(Sequence[Rendered]):
         """Put rows on disk, in files that replace older ones whole: those may be in use."""
         folder.mkdir(parents=True, exist_ok=True)
         lengths = np.array([(len(row.prompt), len(row.completion)) for row in rows], np.int64).reshape(-1, 2)
-        ids = np.fromiter((number for row in rows for part in (row.prompt, row.completion) for number in part), np.int32, int(lengths.sum()))
+        numbers = (number for row in rows for part in (row.prompt, row.completion) for number in part)
+        ids = np.fromiter(numbers, np.int32, int(lengths.sum()))
         for name, array in (("lengths", lengths), ("ids", ids)):
             beside = folder / f".{name}.npy"
             np.save(beside, array)
@@ -110,7 +111,9 @@ class Job:
         """
         said = json.loads((folder / _JOB).read_bytes())
         served = Served(**said["served"] | {"notes": tuple(said["served"]["notes"])})
-        soft = said["soft"] and Lesson(Shelf.open(Path(said["soft"]["shelf"])), Objective(**said["soft"]["objective"]), said["soft"]["alpha"])
+        soft = None
+        if lesson := said["soft"]:
+            soft = Lesson(Shelf.open(Path(lesson["shelf"])), Objective(**lesson["objective"]), lesson["alpha"])
         return cls(
             Source(said["model"], open_tokenizer(said["model"])[0], served),
             Book(folder / "rows"),

@@ -24,8 +24,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
-
 from synthdistill import errors
 from synthdistill.errors import LockedError, MissingError, SynthdistillError, UnfinishedError, require, storage
 from synthdistill.progress import Progress
@@ -54,7 +52,7 @@ class Launch(Settings):
     processes: int = how(ge=1, le=1024)
     """Of one node: one for each of its GPUs; on a node without, processes that share its cores."""
     strategy: Strategy = how("ddp")
-    """`ddp`: each process holds the whole model. `fsdp2`: each holds its part of the weights, gradients and optimizer. `deepspeed`: ZeRO-2."""
+    """`ddp`: each process holds the whole model. `fsdp2`: each its part of weights, gradients and optimizer. `deepspeed`: ZeRO stage 2."""
     nodes: int = how(1, ge=1, le=10_000)
     """With more than one, the line that starts the processes of a node is printed, not run."""
 
@@ -73,7 +71,9 @@ class Launch(Settings):
         if batch % self.world:
             raise ValueError(f"{told} cannot share [train] batch_size = {batch} evenly: set it to a multiple of {self.world}")
         if micro and (batch // self.world) % micro:
-            raise ValueError(f"{told} have {batch // self.world} rows each of batch_size = {batch}, which micro_batch = {micro} does not divide")
+            raise ValueError(
+                f"{told} have {batch // self.world} rows each of batch_size = {batch}, which micro_batch = {micro} does not divide"
+            )
 
     def config(self, precision: str) -> dict[str, Any]:
         """What accelerate reads. `precision` is fp32 or bf16."""
@@ -155,16 +155,18 @@ def launched(launch: Launch, job: "Job", progress: Progress, *, total: int, done
     for old in folder.glob("error-*.json"):
         old.unlink()
     (folder / TOLD).write_bytes(b"")
-    with progress.task("train", total=total, done=done) as advance, (folder / LOG).open("wb") as log:
-        with _started(launch, folder, log) as process, (folder / TOLD).open("rb") as told:
-            left = b""
-            while True:
-                ended = process.poll() is not None
-                *lines_, left = (left + told.read()).split(b"\n")
-                advance(len(lines_)) if lines_ else None
-                if ended:
-                    break
-                time.sleep(POLL_S)
+    with (
+        progress.task("train", total=total, done=done) as advance,
+        (folder / LOG).open("wb") as log,
+        (folder / TOLD).open("rb") as told,
+        _started(launch, folder, log) as process,
+    ):
+        ended = False
+        while not ended:
+            time.sleep(POLL_S)
+            ended = process.poll() is not None  # asked before what is told is read, so that nothing is missed
+            if steps := told.read().count(b"\n"):
+                advance(steps)
     if process.returncode:
         raise _failure(folder)
 
@@ -212,7 +214,13 @@ def _started(launch: Launch, folder: Path, log: IO[bytes]) -> Iterator[subproces
                 os._exit(1)
 
     process = subprocess.Popen(
-        launch._command(folder), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(launch), start_new_session=True, preexec_fn=bound
+        launch._command(folder),
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        env=_environment(launch),
+        start_new_session=True,
+        preexec_fn=bound,
     )
     try:
         yield process

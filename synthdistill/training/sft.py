@@ -311,9 +311,7 @@ def _bridge(watch: Watch) -> Any:
     return Bridge()
 
 
-def _arguments(
-    settings: Hyperparameters, rows: int, longest: int, folder: Path, *, validates: bool, model: Any, processes: int = 1
-) -> Any:
+def _arguments(settings: Hyperparameters, rows: int, longest: int, folder: Path, *, validates: bool, model: Any, processes: int = 1) -> Any:
     from trl import SFTConfig
 
     share = settings.batch_size // processes

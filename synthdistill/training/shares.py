@@ -65,13 +65,13 @@ def shared_loader(rows: Any, shares: Shares, collate: Callable[[list[dict[str, A
     """A DataLoader over one process's shares. accelerate is not to prepare it: it would share out the shares."""
     from torch.utils.data import DataLoader
 
-    class Loader(DataLoader[dict[str, Any]]):
+    class Loader(DataLoader):  # type: ignore[misc]
         """torch's, that hears of the epoch from transformers' trainer."""
 
         def set_epoch(self, epoch: int) -> None:
             shares.set_epoch(epoch)
 
-    return Loader(_Rows(rows), batch_sampler=shares, collate_fn=collate)  # type: ignore[arg-type]
+    return Loader(_Rows(rows), batch_sampler=shares, collate_fn=collate)
 
 
 def mean_over_tokens(losses: Sequence[float], tokens: Sequence[int], accelerator: Any) -> float:
@@ -79,6 +79,7 @@ def mean_over_tokens(losses: Sequence[float], tokens: Sequence[int], accelerator
     import torch
 
     total = sum(loss * count for loss, count in zip(losses, tokens, strict=True))
-    sums = torch.tensor([total, float(sum(tokens))], dtype=torch.float64, device="cpu" if accelerator.num_processes == 1 else accelerator.device)
-    whole, count = (accelerator.reduce(sums, "sum") if accelerator.num_processes > 1 else sums).tolist()
-    return float(whole / count) if count else float("nan")
+    sums = [total, float(sum(tokens))]
+    if accelerator.num_processes > 1:
+        sums = accelerator.reduce(torch.tensor(sums, dtype=torch.float64, device=accelerator.device), "sum").tolist()
+    return sums[0] / sums[1] if sums[1] else float("nan")

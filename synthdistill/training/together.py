@@ -1,4 +1,4 @@
-"""What a trainer does where several processes share a training: their rows, the mean over all tokens, checkpoints that know of no processes.
+"""What a trainer does where several processes share a training: rows, the mean over all tokens, checkpoints that know of no processes.
 
     class Trainer(Together, SFTTrainer): ...
 
@@ -91,7 +91,9 @@ class Together:
                 self.model.save_pretrained(folder, state_dict=whole)
             else:
                 twice = tied(self.model)
-                save_file({name: weights for name, weights in whole.items() if name not in twice}, folder / "model.safetensors", {"format": "pt"})
+                save_file(
+                    {name: weights for name, weights in whole.items() if name not in twice}, folder / "model.safetensors", {"format": "pt"}
+                )
         return None
 
     def _save_optimizer_and_scheduler(self: Any, output_dir: str) -> None:
