@@ -23,7 +23,7 @@ from synthdistill.samplers.transformers import TransformersSampler
 from synthdistill.samplers.transformers_scores import Answer, Scorer
 from synthdistill.soft_targets import Capture
 from synthdistill.training.batches import Order
-from synthdistill.training.checkpoints import newest
+from synthdistill.training.checkpoints import mark, newest
 from synthdistill.training.divergence import Objective
 from synthdistill.training.hyperparameters import Hyperparameters
 from synthdistill.training.job import Book, Job
@@ -267,6 +267,17 @@ def test_checkpoints_that_processes_work_on_are_left_alone(tmp_path, model):
         pass
 
 
+@pytest.mark.parametrize(("files", "launch"), [(["latest"], None), (["latest"], SHARDED), ([], Launch(processes=2, strategy="deepspeed"))])
+def test_a_checkpoint_of_deepspeed_and_any_other_do_not_go_on_from_each_other(tmp_path, model, files, launch):
+    checkpoint = tmp_path / "checkpoints" / "checkpoint-2"
+    checkpoint.mkdir(parents=True)
+    for name in files:
+        (checkpoint / name).touch()
+    mark(checkpoint, ended=False)
+    with pytest.raises(RecipeError, match=r"checkpoint-2 was written with(out)? DeepSpeed, and can only be gone on from"):
+        fit(source(model), ROWS, [], SETTINGS, folder=tmp_path, progress=Silent(), launch=launch)
+
+
 def test_deepspeed_is_asked_for_by_name_where_it_is_not_installed(tmp_path, model, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     job = Job(source(model), ROWS, [], SETTINGS, tmp_path)
@@ -358,20 +369,15 @@ def test_a_start_killed_with_sigkill_leaves_no_process_and_the_next_goes_on_with
 
 def test_the_lines_of_two_nodes_train_together_and_the_next_start_writes_the_student(tmp_path, model):
     launch = Launch(processes=1, nodes=2)
-    (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     settings = SETTINGS.model_copy(update={"epochs": 1.0})
     train(model, tmp_path / "one", settings)
     with pytest.raises(UnfinishedError, match=r"ready for 2 nodes.* Run this, then the same command again: srun --nodes 2 "):
         fit(source(model), ROWS, VALIDATION, settings, folder=tmp_path / "two", progress=Silent(), launch=launch)
 
-    _, *lines = launch.lines(tmp_path / "two" / FOLDER)
-    nodes = [
-        subprocess.Popen(
-            line.replace("HEAD_NODE", "127.0.0.1"), shell=True, env=environment({"OMP_NUM_THREADS": "1"}), stderr=subprocess.DEVNULL
-        )
-        for line in lines
-    ]
+    line = launch.lines(tmp_path / "two" / FOLDER)["node"].replace("HEAD", "127.0.0.1")
+    alike = {"shell": True, "env": environment({"OMP_NUM_THREADS": "1"}), "stderr": subprocess.DEVNULL}
+    nodes = [subprocess.Popen(line.replace("RANK", str(rank)), **alike) for rank in (0, 1)]
     assert [node.wait() for node in nodes] == [0, 0]
     fit(source(model), ROWS, VALIDATION, settings, folder=tmp_path / "two", progress=Silent(), launch=launch)
 

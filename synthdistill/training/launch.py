@@ -1,7 +1,7 @@
 """`[run] launch`: one training in several processes, started by `accelerate launch` with a configuration that is written here.
 
     launch = Launch(processes=2, strategy="fsdp2")
-    launch.lines(folder)                             # what is started, or for several nodes what to start on each
+    launch.lines(folder)                             # what is started, or for several nodes what is to be started
     launched(launch, job, progress, total=500)       # starts it, and comes back when the training has come to its end
 
 The processes train up to the checkpoint with which the training ends; whoever started them goes on from it as after a kill, and writes the
@@ -25,10 +25,11 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from synthdistill import errors
-from synthdistill.errors import LockedError, MissingError, SynthdistillError, UnfinishedError, require, storage
+from synthdistill.errors import LockedError, MissingError, RecipeError, SynthdistillError, UnfinishedError, require, storage
 from synthdistill.progress import Progress
 from synthdistill.settings import Settings, how
 from synthdistill.shards import seal
+from synthdistill.training.checkpoints import Checkpoint
 
 if TYPE_CHECKING:
     from synthdistill.training.job import Job
@@ -36,9 +37,8 @@ if TYPE_CHECKING:
 Strategy = Literal["ddp", "fsdp2", "deepspeed"]
 FOLDER = "launch"
 """Of the stage, while it works: the job, accelerate's configuration, what the processes say."""
-CONFIG, LOG, TOLD, LOCK = "accelerate.json", "processes.log", "told.jsonl", "lock"
+CONFIG, LINES, LOG, TOLD, LOCK = "accelerate.json", "lines.txt", "processes.log", "told", "lock"
 WORKER = "synthdistill.training.worker"
-SLURM = "$SLURM_NODEID"
 PORT = 29_500
 POLL_S = 0.05
 PATIENCE_S = 10.0
@@ -54,7 +54,7 @@ class Launch(Settings):
     strategy: Strategy = how("ddp")
     """`ddp`: each process holds the whole model. `fsdp2`: each its part of weights, gradients and optimizer. `deepspeed`: ZeRO stage 2."""
     nodes: int = how(1, ge=1, le=10_000)
-    """With more than one, the line that starts the processes of a node is printed, not run."""
+    """With more than one, the line that starts the processes is printed, not run."""
 
     @property
     def world(self) -> int:
@@ -113,18 +113,17 @@ class Launch(Settings):
             found["deepspeed_config"] |= {"deepspeed_multinode_launcher": "standard"} if self.nodes > 1 else {}
         return found
 
-    def lines(self, folder: Path) -> list[str]:
-        """The command that starts the processes; for several nodes one for each, and before them the one that srun takes."""
+    def lines(self, folder: Path) -> dict[str, str]:
+        """The command that starts the processes: here, or for several nodes by srun, or on node number RANK, the first being HEAD."""
         if self.nodes == 1:
-            return [shlex.join(self._command(folder))]
+            return {"here": shlex.join(self._command(folder))}
         before, after = self._command(folder)[:-3], self._command(folder)[-3:]
 
         def on(rank: str, head: str) -> str:
             return f"{shlex.join(before)} --machine_rank {rank} --main_process_ip {head} {shlex.join(after)}"
 
-        head = '"$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"'
-        many = f"srun --nodes {self.nodes} --ntasks-per-node 1 bash -c {shlex.quote(on(SLURM, head))}"
-        return [many, *(on(str(rank), "HEAD_NODE") for rank in range(self.nodes))]
+        slurm = on("$SLURM_NODEID", '"$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"')
+        return {"srun": f"srun --nodes {self.nodes} --ntasks-per-node 1 bash -c {shlex.quote(slurm)}", "node": on("RANK", "HEAD")}
 
     def _command(self, folder: Path) -> list[str]:
         place = folder.absolute()
@@ -146,10 +145,10 @@ def launched(launch: Launch, job: "Job", progress: Progress, *, total: int, done
     seal(folder / CONFIG, json.dumps(launch.config(precision), indent=2).encode() + b"\n", rows=1)
     if launch.nodes > 1:
         lines = launch.lines(folder)
-        for line in lines[1:]:
-            progress.note(line)
+        seal(folder / LINES, "".join(f"{line}\n" for line in lines.values()).encode(), rows=len(lines))
         raise UnfinishedError(
-            f"the training is ready for {launch.nodes} nodes, which share this folder", f"Run this, then the same command again: {lines[0]}"
+            f"the training is ready for {launch.nodes} nodes that see this folder ({folder / LINES} has the line of one node)",
+            f"Run this, then the same command again: {lines['srun']}",
         )
     _refuse_few_gpus(launch)
     for old in folder.glob("error-*.json"):
@@ -193,6 +192,23 @@ def alone(folder: Path, patience_s: float = PATIENCE_S) -> Iterator[None]:
                     raise LockedError(f"the processes of {folder / FOLDER} are still training", "Wait for them") from error
                 time.sleep(POLL_S)
         yield
+
+
+def refuse_other_kind(last: Checkpoint | None, launch: Launch | None) -> None:
+    """DeepSpeed goes on from its own checkpoints alone, and nobody else does.
+
+    Raises:
+        RecipeError: the training was begun the other way.
+    """
+    if last is None or last.ended:
+        return
+    theirs, wanted = (last.folder / "latest").exists(), launch is not None and launch.strategy == "deepspeed"
+    if theirs != wanted:
+        began = "with DeepSpeed" if theirs else "without DeepSpeed"
+        raise RecipeError(
+            f"{last.folder} was written {began}, and can only be gone on from {began}",
+            f"Set [run] launch strategy {'to' if theirs else 'to another than'} deepspeed, or train anew with --run NEW",
+        )
 
 
 def die_with_parent() -> None:

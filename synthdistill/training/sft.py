@@ -21,7 +21,7 @@ from synthdistill.training.curve import Curve
 from synthdistill.training.guards import quiet, translated
 from synthdistill.training.hyperparameters import Hyperparameters, Lora
 from synthdistill.training.job import Job
-from synthdistill.training.launch import Launch, alone, launched
+from synthdistill.training.launch import Launch, alone, launched, refuse_other_kind
 from synthdistill.training.render import Rendered
 from synthdistill.training.soft import Collator, Lesson, add_soft_head
 from synthdistill.training.student import Source, write
@@ -81,6 +81,7 @@ def fit(
     with quiet(), storage(folder), translated(folder):
         with alone(folder):
             last = newest(folder / "checkpoints")
+        refuse_other_kind(last, launch)
         if launch and not (last and last.ended):
             job = Job(source, rows, validation, settings, folder, soft, dft)
             done, steps = last.step if last else 0, settings.steps(len(rows))
