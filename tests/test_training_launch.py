@@ -33,6 +33,7 @@ from synthdistill.training.sft import fit
 from synthdistill.training.shares import NOBODY, Shares
 from synthdistill.training.soft import Lesson, Shelf
 from synthdistill.training.student import Source
+from synthdistill.training.together import Together
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TWO = Launch(processes=2)
@@ -253,6 +254,34 @@ def test_a_process_leaves_its_error_for_who_started_it(tmp_path, model):
 
     assert type(_failure(tmp_path / FOLDER)) is RecipeError
     assert "has 320 embeddings, its tokenizer makes the id 320" in str(_failure(tmp_path / FOLDER))
+
+
+@pytest.mark.parametrize("strategy", ["fsdp2", "deepspeed"])
+def test_a_strategy_that_accelerate_leaves_out_is_an_error_and_no_other_training(monkeypatch, strategy):
+    """What it is asked for is in the environment; here nothing was sharded, as where accelerate takes DDP instead."""
+    import torch
+
+    class Plain:
+        is_deepspeed_enabled, model = False, torch.nn.Linear(2, 2)
+
+        def _prepare_for_training(self):
+            return self.model
+
+    class Trainer(Together, Plain):
+        pass
+
+    assert Trainer()._prepare_for_training() is Plain.model
+    monkeypatch.setenv(f"ACCELERATE_USE_{strategy.upper().removesuffix('2')}", "true")
+    with pytest.raises(MissingError, match=f'does not train with strategy = "{strategy}" on this machine'):
+        Trainer()._prepare_for_training()
+
+
+def test_deepspeed_without_a_gpu_is_refused(tmp_path, model, monkeypatch):
+    monkeypatch.setattr("synthdistill.training.launch.require", lambda *_: None)  # as if it were installed
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    job = Job(source(model), ROWS, [], SETTINGS, tmp_path)
+    with pytest.raises(MissingError, match='strategy = "deepspeed" needs GPUs, and this machine shows none'):
+        launched(Launch(processes=2, strategy="deepspeed"), job, Silent(), total=1, done=0, precision="fp32")
 
 
 def test_checkpoints_that_processes_work_on_are_left_alone(tmp_path, model):

@@ -150,7 +150,7 @@ def launched(launch: Launch, job: "Job", progress: Progress, *, total: int, done
             f"the training is ready for {launch.nodes} nodes that see this folder ({folder / LINES} has the line of one node)",
             f"Run this, then the same command again: {lines['srun']}",
         )
-    _refuse_few_gpus(launch)
+    _refuse_gpus(launch)
     for old in folder.glob("error-*.json"):
         old.unlink()
     (folder / TOLD).write_bytes(b"")
@@ -256,10 +256,12 @@ def _environment(launch: Launch) -> dict[str, str]:
     return {"OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"} | dict(os.environ) | {"PYTHONUNBUFFERED": "1"}
 
 
-def _refuse_few_gpus(launch: Launch) -> None:
+def _refuse_gpus(launch: Launch) -> None:
     import torch
 
     gpus = torch.cuda.device_count()
+    if not gpus and launch.strategy == "deepspeed":
+        raise MissingError('[run] launch strategy = "deepspeed" needs GPUs, and this machine shows none', 'Set strategy = "ddp" or "fsdp2"')
     if 0 < gpus < launch.processes:
         raise MissingError(
             f"[run] launch processes = {launch.processes}, one for each GPU, and this machine shows {gpus}",

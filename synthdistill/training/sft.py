@@ -135,8 +135,6 @@ def take_part(job: Job, advance: Advance) -> None:
         )
         set_seed(job.settings.seed + here.process_index)  # of dropout; each process has rows of its own
         _run(trainer, last, keep_best=False)
-        here.wait_for_everyone()
-        here.destroy_process_group()
 
 
 def load_student(folder: Path) -> Any:

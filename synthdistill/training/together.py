@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from synthdistill.errors import MissingError
 from synthdistill.training.shares import PADDING_TOKENS, Shares, mean_over_tokens, shared_loader
 
 
@@ -29,6 +30,24 @@ class Together:
         if os.environ.get("ACCELERATE_USE_FSDP") == "true" and state.distributed_type == DistributedType.MULTI_CPU:
             state.fsdp_plugin, state.distributed_type = FullyShardedDataParallelPlugin(), DistributedType.FSDP
             self.is_fsdp_enabled = True
+
+    def _prepare_for_training(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """What is asked for is what trains: accelerate takes DDP without a word where it cannot do as it was told.
+
+        Raises:
+            MissingError: it has done so.
+        """
+        from torch.distributed.tensor import DTensor
+
+        found = super()._prepare_for_training(*args, **kwargs)  # type: ignore[misc]
+        sharded = any(isinstance(weights, DTensor) for weights in self.model.parameters())
+        for variable, strategy, there in (("FSDP", "fsdp2", sharded), ("DEEPSPEED", "deepspeed", self.is_deepspeed_enabled)):
+            if os.environ.get(f"ACCELERATE_USE_{variable}") == "true" and not there:
+                raise MissingError(
+                    f'accelerate does not train with strategy = "{strategy}" on this machine, which has no GPU for it',
+                    'Set [run] launch strategy = "ddp" or "fsdp2"',
+                )
+        return found
 
     # rows
 
