@@ -33,6 +33,7 @@ from synthdistill.stages import lessons, on_policy
 from synthdistill.stages import train as train_stage
 from synthdistill.stages.lessons import OnPolicy, lesson_of, soft_of
 from synthdistill.stages.scorers import SERVED
+from synthdistill.training.launch import Launch
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
@@ -44,6 +45,8 @@ class Place(Settings):
     concurrency: Literal["auto"] | Annotated[int, Field(ge=1, le=100_000)] = how("auto")
     timeout_s: float = how(600.0, gt=0)
     shards: int = how(16, ge=1, le=4096)
+    launch: Launch | None = how(None)
+    """Processes that share the steps of `train`; None is this one."""
 
 
 class Recipe(Settings):
@@ -105,6 +108,15 @@ class Recipe(Settings):
     def _features_can_be_had(self) -> Self:
         if fault := lessons.fault(lesson_of(self.train.method), self.train, self.teacher):
             raise ValueError(fault)
+        return self
+
+    @model_validator(mode="after")
+    def _steps_are_shared_evenly(self) -> Self:
+        if self.run.launch:
+            self.run.launch.refuse_uneven(self.train.batch_size, self.train.micro_batch)
+            told = "on_policy" if isinstance(self.train.method, OnPolicy) else "features" if lesson_of(self.train.method).features else None
+            if told:
+                raise ValueError(f"[run] launch shares sft and soft among processes, [train] method has {told}: leave launch out")
         return self
 
     @property

@@ -144,6 +144,7 @@ def _train(job: Job) -> Manifest:
         tail=recipe.labels.tail,
         coarse=recipe.coarse,
         teacher=recipe.teacher,
+        launch=recipe.run.launch,
     )
 
 
@@ -192,6 +193,7 @@ STAGES: dict[str, Stage] = {
             limit=job.limit,
             temperatures=job.recipe.labels.temperatures,
             teacher=job.recipe.teacher,
+            launch=job.recipe.run.launch,
         ),
     ),
     "eval": Stage(

@@ -6,7 +6,8 @@
 2. read: the examples, and of the validation prompts the teacher's answers; held-out answers are never opened. Each row as ids
    (`stages/material.py`): the prompt as inference makes it, the answer, the end of turn. Rows that do not fit are dropped.
    With `method = { kind = "soft" }` the teacher's distributions at the tokens of each answer, bound to its ids.
-3. work: TRL's trainer, from its last checkpoint if there is one. With `on_policy` two of them, one after the other.
+3. work: TRL's trainer, from its last checkpoint if there is one; with `[run] launch` in several processes. With `on_policy` two of them, one
+   after the other.
 4. write: `student/`, `metrics.jsonl`, the dropped rows, what the student has seen, then the manifest. read = written + dropped.
 
 With `[train] start` the weights are those of an earlier run's student, and the rows those that are new to it and some old ones.
@@ -37,6 +38,8 @@ from synthdistill.thinking import Learns, learned
 from synthdistill.training.divergence import Tail
 from synthdistill.training.features import Likeness
 from synthdistill.training.guards import quiet
+from synthdistill.training.launch import FOLDER as LAUNCH
+from synthdistill.training.launch import Launch
 from synthdistill.training.on_policy import Tutor
 from synthdistill.training.render import Dialogue, serve
 from synthdistill.training.sft import Trained, fit
@@ -95,12 +98,16 @@ def run(
     tail: Tail = "bucket",
     coarse: Sequence[float] = (),
     teacher: Model | None = None,
+    launch: Launch | None = None,
 ) -> Manifest:
     """Train on what `filter` sealed. `limit` keeps the first examples and validation rows by id. `teacher` is needed where `features` are
-    learned, and looks on with `on_policy`.
+    learned, and looks on with `on_policy`. `launch` shares the training among processes; those that `temperature = "auto"` makes to find a
+    temperature are short, and stay in this one.
 
     Raises:
-        UnfinishedError: `filter`, or `label` where it is needed, has not ended, or the run that `start` names.
+        UnfinishedError: `filter`, or `label` where it is needed, has not ended, or the run that `start` names; the nodes of `launch` have
+            not been at work.
+        LockedError: processes that were launched earlier are still at work.
         RecipeError, MissingError, ChangedError, StorageError: as their docstrings say.
         SynthdistillError: no row is left to train on, or the loss is no number any more.
     """
@@ -123,8 +130,18 @@ def run(
             lessons.find(method, pace, material, place, tail, progress, coarse, features=features) if method.kind == "soft" else (None, {})
         )
         dft = method.kind == "sft" and method.loss == "dft"
-        rows, validation = material.train, material.validation
-        trained = fit(material.source, rows, validation, pace, folder=folder, progress=progress, soft=soft, dft=dft, features=features)
+        trained = fit(
+            material.source,
+            material.train,
+            material.validation,
+            pace,
+            folder=folder,
+            progress=progress,
+            soft=soft,
+            dft=dft,
+            features=features,
+            launch=launch,
+        )
         return trained, surface
 
     if isinstance(config.method, OnPolicy):
@@ -163,7 +180,7 @@ def run(
         terms=filtered.terms,
         results=results,
     )
-    for left in ("checkpoints", on_policy.FIRST, *lessons.FOLDERS):  # several times the student's size, and of no more use
+    for left in ("checkpoints", LAUNCH, on_policy.FIRST, *lessons.FOLDERS):  # several times the student's size, and of no more use
         shutil.rmtree(opening.folder / left, ignore_errors=True)
     return manifest
 
@@ -204,9 +221,10 @@ def plan(
     limit: int | None = None,
     temperatures: Sequence[float] = (),
     teacher: Model | None = None,
+    launch: Launch | None = None,
 ) -> dict[str, Any]:
     """What `run` would do: rows, tokens, steps, and one row token by token with what is learned of it. `temperatures` are those that
-    `label` stores. Writes nothing and asks nobody.
+    `label` stores; with `launch`, the lines that start the processes. Writes nothing and asks nobody.
 
     Raises:
         RecipeError, MissingError: as `run`.
@@ -226,6 +244,7 @@ def plan(
         **(lessons.planned(soft, temperatures, len(material.train)) if (soft := soft_of(method)) else {}),
         **({"on_policy": on_policy.planned(method, config, material)} if isinstance(method, OnPolicy) else {}),
         **({"feature_layers": [list(pair) for pair in features.match.pairs]} if features else {}),
+        **({"launch": launch.lines(place.stage(STAGE) / LAUNCH)} if launch else {}),
         "max_length": material.max_length,
         "end_of_turn": tokenizer.convert_ids_to_tokens(material.source.served.end_of_turn),
         "template_notes": list(material.source.served.notes),

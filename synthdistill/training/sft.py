@@ -23,10 +23,13 @@ from synthdistill.training.curve import Curve
 from synthdistill.training.features import PARTS, Likeness, taught
 from synthdistill.training.guards import quiet, translated
 from synthdistill.training.hyperparameters import Hyperparameters, Lora
+from synthdistill.training.job import Job
+from synthdistill.training.launch import Launch, alone, launched, refuse_other_kind
 from synthdistill.training.on_policy import Tutor
 from synthdistill.training.render import Rendered
 from synthdistill.training.soft import Collator, Lesson, add_soft_head
 from synthdistill.training.student import Source, write
+from synthdistill.training.together import Together, agreed
 
 CHECKPOINT_S = 600.0
 """At most this long between two checkpoints, evaluations or not."""
@@ -40,7 +43,7 @@ LARGE = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What came of it. Losses are means in nats a token; validation's is the mean over its batches."""
+    """What came of it. Losses are means in nats a token."""
 
     steps: int
     epochs: float
@@ -70,17 +73,28 @@ def fit(
     dft: bool = False,
     tutor: Tutor | None = None,
     features: Likeness | None = None,
+    launch: Launch | None = None,
 ) -> Trained:
-    """Train, or go on training, and write `student/`, `metrics.jsonl` and, with an adapter, `adapter/` to `folder`.
+    """Train, or go on training, and write `student/`, `metrics.jsonl` and, with an adapter, `adapter/` to `folder`. With `launch`, other
+    processes train up to the last checkpoint, and this one goes on from there.
 
     Raises:
+        LockedError: processes that were launched earlier are still at work.
+        UnfinishedError: `launch` is for several nodes, and they have not been at work.
         MissingError: the extra is not installed, the memory does not do.
         RecipeError: the model cannot be loaded, or has no place for the tokenizer's ids.
         StorageError: the disk is full or the folder cannot be written.
         SynthdistillError: the loss is no number any more.
     """
     with quiet(), storage(folder), translated(folder):
-        last = newest(folder / "checkpoints")
+        with alone(folder):
+            last = newest(folder / "checkpoints")
+        refuse_other_kind(last, launch)
+        if launch and not (last and last.ended):
+            job = Job(source, rows, validation, settings, folder, soft, dft)
+            done, steps = last.step if last else 0, settings.steps(len(rows))
+            launched(launch, job, progress, total=steps, done=done, precision=resolved(settings.precision))
+            last = newest(folder / "checkpoints")
         curve = Curve(folder / "metrics.jsonl", upto=last.step if last else 0)
         model, stored = _model(source, settings, rows)
         total = settings.steps(len(rows))
@@ -99,14 +113,48 @@ def fit(
                 tutor=tutor,
                 features=features,
             )
-            if _visible_gpus() > 1 and trainer.args.device.type == "cuda":
-                progress.note("train uses the first of several GPUs; CUDA_VISIBLE_DEVICES chooses another")
+            if not launch and _visible_gpus() > 1 and trainer.args.device.type == "cuda":
+                progress.note("train uses the first of several GPUs; CUDA_VISIBLE_DEVICES chooses another, [run] launch uses all of them")
             _run(trainer, last, keep_best=bool(settings.early_stop))
         if features:
             features.leave(trainer.model)
         trained = _trained(trainer, settings, curve, total, model)
         write(trainer.model, source, stored, folder)
     return trained
+
+
+def take_part(job: Job, advance: Advance) -> None:
+    """Train as one of several processes, up to the checkpoint with which the training ends. The first of them writes.
+
+    Raises:
+        MissingError, RecipeError, StorageError, SynthdistillError: as `fit`.
+    """
+    import torch
+    from accelerate import PartialState
+    from transformers import set_seed
+
+    with quiet(), storage(job.folder), translated(job.folder):
+        here, checkpoints = PartialState(cpu=not torch.cuda.is_available()), job.folder / "checkpoints"
+        if here.is_main_process:
+            newest(checkpoints)  # and remove what a killed process was writing
+        here.wait_for_everyone()
+        last = newest(checkpoints)
+        curve = Curve(job.folder / "metrics.jsonl", upto=last.step if last else 0) if here.is_main_process else None
+        model, _ = _model(job.source, job.settings, job.rows)
+        trainer = trainer_for(
+            model,
+            job.source.tokenizer,
+            job.rows,
+            job.validation,
+            job.settings,
+            folder=checkpoints,
+            watch=Watch(curve, advance, checkpoints, here),
+            soft=job.soft,
+            dft=job.dft,
+            processes=here.num_processes,
+        )
+        set_seed(job.settings.seed + here.process_index)  # of dropout; each process has rows of its own
+        _run(trainer, last, keep_best=False)
 
 
 def load_student(folder: Path) -> Any:
@@ -139,6 +187,7 @@ def trainer_for(
     dft: bool = False,
     tutor: Tutor | None = None,
     features: Likeness | None = None,
+    processes: int = 1,
 ) -> Any:
     """TRL's trainer over rows that are ids already, in our order of batches, with its own printing off."""
     from transformers import EarlyStoppingCallback, PrinterCallback
@@ -149,8 +198,7 @@ def trainer_for(
         add_soft_head(model, soft)  # before TRL's own and an adapter wrap it
     held = _dataset(sorted(validation, key=len)) if validation else None
     longest = max(tutor.longest if tutor else 0, *map(len, [*rows, *validation]))
-    arguments = _arguments(settings, len(rows), longest, folder, validates=bool(validation), model=model)
-    make = tutor.maker(model, arguments) if tutor else functools.partial(_trainer_class(), args=arguments)
+    arguments = _arguments(settings, len(rows), longest, folder, validates=bool(validation), model=model, processes=processes)
     try:
         kind = _trainer_class()
         make = tutor.maker(model, arguments) if tutor else functools.partial(taught(kind, features) if features else kind, args=arguments)
@@ -174,7 +222,7 @@ def trainer_for(
         raise SynthdistillError(f"the trainer took {len(trainer.train_dataset)} of {len(rows)} rows", "Please report this")
     if soft:
         trainer.data_collator = Collator(trainer.data_collator, soft)
-    trainer.order = Order([len(row) for row in rows], settings.batch_size, settings.seed)
+    trainer.order, trainer.batch = Order([len(row) for row in rows], settings.batch_size, settings.seed), settings.batch_size
     trainer.remove_callback(PrinterCallback)
     if validation and settings.early_stop:
         trainer.add_callback(EarlyStoppingCallback(settings.early_stop.patience))
@@ -184,16 +232,17 @@ def trainer_for(
 
 
 class Watch:
-    """What happens around the steps: curve, progress, checkpoints."""
+    """What happens around the steps: curve, progress, checkpoints. Of several processes (`state` is accelerate's of this one), the first
+    decides and writes; the others have no curve."""
 
-    def __init__(self, curve: Curve, advance: Advance, folder: Path) -> None:
-        self.curve, self.advance, self.folder = curve, advance, folder
+    def __init__(self, curve: Curve | None, advance: Advance, folder: Path, state: Any = None) -> None:
+        self.curve, self.advance, self.folder, self.state = curve, advance, folder, state
         self.saved = time.monotonic()
 
     def stepped(self, control: Any) -> None:
         """Ask for a checkpoint when the last is old, and for a line of the curve wherever there is a checkpoint."""
         self.advance(1)
-        if time.monotonic() - self.saved > CHECKPOINT_S:
+        if agreed(time.monotonic() - self.saved > CHECKPOINT_S, self.state):  # their clocks differ
             control.should_save = True
         if control.should_save or control.should_evaluate:
             control.should_log = True
@@ -204,6 +253,8 @@ class Watch:
         Raises:
             SynthdistillError: the loss is no number.
         """
+        if self.curve is None:
+            return
         place = {"step": state.global_step, "epoch": round(state.epoch, 4)}
         if "loss" in logs:
             if not math.isfinite(logs["loss"]):
@@ -216,18 +267,22 @@ class Watch:
             self.curve.add(place | line, tokens=int(logs["eval_num_tokens"]))
 
     def wrote(self, state: Any, control: Any) -> None:
-        """A checkpoint is there: mark it, and remove those that nobody needs any more."""
+        """A checkpoint is there: mark it when all have written their part, and remove those that nobody needs any more."""
+        self.saved = time.monotonic()
+        if self.state:
+            self.state.wait_for_everyone()
+        if self.curve is None:
+            return
         self.curve.sync()
         mark(self.folder / f"checkpoint-{state.global_step}", ended=control.should_training_stop)
         prune(self.folder, keep=state.best_global_step)
-        self.saved = time.monotonic()
 
 
 def _trainer_class() -> Any:
     import torch
     from trl import SFTTrainer
 
-    class Trainer(SFTTrainer):  # type: ignore[misc]
+    class Trainer(Together, SFTTrainer):  # type: ignore[misc]
         """TRL's, with our order of rows, soft targets where there are some, and without the model card beside each checkpoint."""
 
         order: Order
@@ -283,11 +338,12 @@ def _bridge(watch: Watch) -> Any:
     return Bridge()
 
 
-def _arguments(settings: Hyperparameters, rows: int, longest: int, folder: Path, *, validates: bool, model: Any) -> Any:
+def _arguments(settings: Hyperparameters, rows: int, longest: int, folder: Path, *, validates: bool, model: Any, processes: int = 1) -> Any:
     import torch
     from trl import SFTConfig
 
-    micro = settings.micro_batch or _micro_batch(settings.batch_size, longest)
+    share = settings.batch_size // processes
+    micro = settings.micro_batch or _micro_batch(share, longest)
     every = math.ceil(settings.steps_per_epoch(rows) / settings.evals_per_epoch)
     arguments = SFTConfig(
         output_dir=str(folder),
@@ -298,7 +354,7 @@ def _arguments(settings: Hyperparameters, rows: int, longest: int, folder: Path,
         weight_decay=settings.weight_decay,
         per_device_train_batch_size=micro,
         per_device_eval_batch_size=micro,
-        gradient_accumulation_steps=settings.batch_size // micro,
+        gradient_accumulation_steps=share // micro,
         gradient_checkpointing=model.num_parameters() >= LARGE,
         bf16=resolved(settings.precision) == "bf16",
         use_cpu=not torch.accelerator.is_available(),  # only so does transformers take bf16 on a CPU
@@ -313,6 +369,7 @@ def _arguments(settings: Hyperparameters, rows: int, longest: int, folder: Path,
         greater_is_better=False,
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},  # the rows are ids and labels already; nothing is cut, nothing filtered out
+        ddp_find_unused_parameters=False,  # there are none, and looking for them takes time
         dataloader_num_workers=0,
         dataloader_pin_memory=False,
         disable_tqdm=True,
