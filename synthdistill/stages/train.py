@@ -33,10 +33,11 @@ from synthdistill.stages import material as materials
 from synthdistill.stages.lessons import Sft, Soft
 from synthdistill.stages.material import STAGE, Material, Rows, Started
 from synthdistill.thinking import Learns
+from synthdistill.training import extras, memory
 from synthdistill.training.divergence import Tail
 from synthdistill.training.guards import quiet
 from synthdistill.training.render import Dialogue, serve
-from synthdistill.training.sft import fit
+from synthdistill.training.sft import fit, needs
 from synthdistill.training.student import open_tokenizer
 
 
@@ -136,6 +137,7 @@ def refuse_unfit(config: Config, *, prompts: prompts_room.Config, place: Run, li
         RecipeError, MissingError, UnfinishedError: as `run`.
     """
     base = place.base
+    extras.refuse_missing(config)
     synthesis.refuse_unfit(prompts, base, materials.template(config, base) if config.template else None)
     asked = prompts_room.messages_for(prompts, base, materials.template(config, base)) if config.template else {}
     found = (prompt for prompt in prompts_room.load(prompts, base, limit=limit).prompts if prompt.split != "held_out")
@@ -158,6 +160,8 @@ def plan(
     material = _material(config, prompts, place, limit)
     counts = material.counts()
     tokenizer, first = material.source.tokenizer, material.train[0]
+    extras.refuse_missing(config)
+    needed = needs(material.source, config, material.train, soft=config.method.kind == "soft")
     return {
         "rows": len(material.train),
         "validation_rows": len(material.validation),
@@ -167,6 +171,7 @@ def plan(
         "epochs": config.epochs,
         "steps": config.steps(len(material.train)),
         **(lessons.planned(config.method, temperatures, len(material.train)) if isinstance(config.method, Soft) else {}),
+        "memory": {**needed.parts, "total": needed.total, "free": memory.available()},
         "max_length": material.max_length,
         "end_of_turn": tokenizer.convert_ids_to_tokens(material.source.served.end_of_turn),
         "template_notes": list(material.source.served.notes),
@@ -199,6 +204,10 @@ def _tell(material: Material, config: Config, progress: Progress) -> None:
     if not material.validation:
         stop = "early_stop has nothing to look at, " if config.early_stop else ""
         progress.note(f"train has no validation rows: {stop}all {config.epochs:g} epochs are trained")
+    needed, free = needs(material.source, config, material.train, soft=config.method.kind == "soft"), memory.available()
+    progress.note(needed.told(free))
+    if needed.total > free:
+        progress.note(f"train may not fit: {needed.knob(config)}")
 
 
 def _outputs(folder: Path) -> list[shards.Output]:
