@@ -60,6 +60,7 @@ DOORS = {
     "accelerate": ("training/",),
     "aiohttp": ("samplers/exchange",),
     "apprise": ("ops/notify",),
+    "bitsandbytes": ("training/",),
     "crontab": ("ops/schedule",),
     "datasets": ("training/", "hub"),
     "jsonschema_rs": ("quality/verify",),

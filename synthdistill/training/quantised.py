@@ -27,6 +27,16 @@ def configuration(bits: int, precision: str) -> Any:
     )
 
 
+def keep_differentiable(model: Any) -> None:
+    """On a CPU with AVX512-BF16, the first look at validation rows would turn 4-bit layers into another layout for good, through which no
+    gradient flows any more (bitsandbytes 0.50, `Linear4bit.forward`)."""
+    from bitsandbytes.nn import Linear4bit
+
+    for part in model.modules():
+        if isinstance(part, Linear4bit):
+            part.support_avx512bf16_for_cpu = False
+
+
 def in_full(trainer: Any) -> None:
     """Train the adapter in fp32, as all weights that are trained: TRL casts it to bf16, in which most of a small step is rounded away."""
     for weights in trainer.model.parameters():

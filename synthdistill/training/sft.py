@@ -387,6 +387,8 @@ def _model(source: Source, settings: Hyperparameters, rows: Sequence[Rendered]) 
         model = AutoModelForCausalLM.from_pretrained(source.model, dtype=dtype, **_ways(settings))
     except Exception as error:  # a folder can be broken in as many ways as its formats have readers
         raise unloadable(f"the student {source.model}", error) from error
+    if settings.adapter and settings.adapter.bits:
+        quantised.keep_differentiable(model)
     places, highest = model.get_input_embeddings().weight.shape[0], max(max(row.ids) for row in rows)
     if highest >= places:
         raise RecipeError(
