@@ -18,10 +18,11 @@ from typing import Any
 from synthdistill.errors import unloadable
 from synthdistill.training.hyperparameters import Hyperparameters
 
-TILE = 4096 * 32768
-"""Logits that TRL's output layer has at once (`kernels/chunked_logprob.py`)."""
-COPIES = 3
-"""Of logits that are worked on: themselves, their exponentials, their gradient."""
+TILE = (4096, 32768)
+"""Tokens and words of which TRL's output layer has the logits at once (`kernels/chunked_logprob.py`)."""
+COPIES = {"tile": 8, "soft": 6}
+"""Of those that are worked on, in fp32, as counted in the code: TRL's without Triton, and ours with what autograd keeps. With Triton, on a
+GPU, TRL works in place."""
 QUANTISED = {8: 1.0, 4: (4 + 0.127) / 8}
 """Bytes a weight; the constants of double quantisation are 0.127 bits (Dettmers et al. 2023, arXiv 2305.14314, section 3)."""
 
@@ -37,7 +38,7 @@ class Pass:
     precision: str
     learned: int | None = None
     """Where soft targets are learned: tokens of the pass that are, whose logits are worked on `cells` at a time."""
-    cells: int = TILE
+    cells: int = 0
 
     @property
     def tokens(self) -> int:
@@ -124,13 +125,18 @@ def estimate(model: str, settings: Hyperparameters, of: Pass) -> Estimate:
     if recomputes:
         token = shape.hidden * 4 * shape.layers + token // shape.layers
     masked = 0 if of.micro == 1 else of.tokens * (of.tokens if settings.packing else of.longest)
-    cells = min(of.learned * shape.vocabulary, of.cells) if of.learned else min(of.tokens, 4096) * min(shape.vocabulary, 32768)
+    if of.learned:
+        logits = min(of.learned * shape.vocabulary, of.cells) * 4 * COPIES["soft"]
+    elif torch.cuda.is_available():
+        logits = min(of.tokens, TILE[0]) * TILE[1] * (2 if halves else 4)  # whatever the vocabulary
+    else:
+        logits = min(of.tokens, TILE[0]) * min(shape.vocabulary, TILE[1]) * 4 * COPIES["tile"]
     parts = {
         "weights": weights,
         "gradients": trained * 4,
         "optimiser": trained * 8,
         "activations": of.tokens * (token + shape.hidden * 12) + masked,
-        "logits": cells * 4 * COPIES,
+        "logits": logits,
     }
     return Estimate(parts, of, recomputes)
 

@@ -299,6 +299,7 @@ def _bridge(watch: Watch) -> Any:
 def _arguments(settings: Hyperparameters, rows: int, longest: int, folder: Path, *, validates: bool, model: Any) -> Any:
     from trl import SFTConfig
 
+    device = model.device.type
     micro = settings.micro_batch or _micro_batch(settings.batch_size, longest)
     every = math.ceil(settings.steps_per_epoch(rows) / settings.evals_per_epoch)
     arguments = SFTConfig(
@@ -314,6 +315,7 @@ def _arguments(settings: Hyperparameters, rows: int, longest: int, folder: Path,
         gradient_checkpointing=settings.recomputes(model.num_parameters()),
         use_liger_kernel=extras.kernels(settings) == "liger",
         bf16=resolved(settings.precision) == "bf16",
+        use_cpu=device == "cpu",  # without which bf16 is refused there
         seed=settings.seed,
         logging_steps=max(1, settings.steps(rows) // 100),
         logging_nan_inf_filter=False,
