@@ -1,4 +1,4 @@
-"""How near the estimate of `train --dry-run` comes to the memory that a training takes: random students of three sizes, all weights and LoRA.
+"""How near the estimate of `train --dry-run` comes to the memory that a training takes: random students of three sizes.
 
     python benchmarks/memory.py            # 19, 66 and 155 million parameters
     python benchmarks/memory.py --quick    # one of 3 million: shows that it runs, holds to no target
