@@ -23,6 +23,7 @@ def hushed() -> Iterator[None]:
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     getLogger("huggingface_hub").setLevel(ERROR)  # a hub out of reach is told once, not at each retry
+    getLogger("bitsandbytes").setLevel(ERROR)  # which tells each layer what it casts, and peft imports it wherever it is installed
     logging.disable_progress_bar()
     drawn = tqdm.__init__
     tqdm.__init__ = partialmethod(drawn, disable=True)  # what unpacks quantised weights has bars of its own, and no switch for them

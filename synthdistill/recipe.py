@@ -114,9 +114,16 @@ class Recipe(Settings):
     def _steps_are_shared_evenly(self) -> Self:
         if self.run.launch:
             self.run.launch.refuse_uneven(self.train.batch_size, self.train.micro_batch)
-            told = "on_policy" if isinstance(self.train.method, OnPolicy) else "features" if lesson_of(self.train.method).features else None
-            if told:
-                raise ValueError(f"[run] launch shares sft and soft among processes, [train] method has {told}: leave launch out")
+        return self
+
+    @model_validator(mode="after")
+    def _passes_are_plain(self) -> Self:
+        method = self.train.method
+        told = "on_policy" if isinstance(method, OnPolicy) else "features" if lesson_of(method).features else None
+        if told and self.run.launch:
+            raise ValueError(f"[run] launch shares sft and soft among processes, [train] method has {told}: leave launch out")
+        if told and self.train.packing:
+            raise ValueError(f"[train] packing is for sft and soft, method has {told}: leave packing out")
         return self
 
     @property

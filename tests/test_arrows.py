@@ -64,6 +64,7 @@ DOORS = {
     "aiohttp": ("samplers/exchange",),
     "apprise": ("ops/notify",),
     "compressed_tensors": ("training/quantize",),
+    "bitsandbytes": ("training/",),
     "crontab": ("ops/schedule",),
     "datasets": ("training/", "hub"),
     "jsonschema_rs": ("quality/verify",),

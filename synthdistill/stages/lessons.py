@@ -257,7 +257,7 @@ def _auto(
     chosen = sorted(range(len(ids)), key=lambda row: digest("sweep", ids[row]))[: method.sweep_rows]
     rows = [material.train[row] for row in chosen]
     shelf = _shelf(folder / SHELF, [ids[row] for row in chosen], rows, place)
-    quick = settings.model_copy(update={"early_stop": False})
+    quick = settings.model_copy(update={"early_stop": False, "trackers": []})
     tried = points((1.0, *(shelf.capture.temperatures or coarse)))
     with progress.task("sweep", total=len(tried)) as advance:
 

@@ -6,8 +6,8 @@
 2. read: the examples, and of the validation prompts the teacher's answers; held-out answers are never opened. Each row as ids
    (`stages/material.py`): the prompt as inference makes it, the answer, the end of turn. Rows that do not fit are dropped.
    With `method = { kind = "soft" }` the teacher's distributions at the tokens of each answer, bound to its ids.
-3. work: TRL's trainer, from its last checkpoint if there is one; with `[run] launch` in several processes. With `on_policy` two of them, one
-   after the other.
+3. work: TRL's trainer, from its last checkpoint if there is one; with `[run] launch` in several processes. With `on_policy` two
+   of them, one after the other.
 4. write: `student/`, `metrics.jsonl`, the dropped rows, what the student has seen, then the manifest. read = written + dropped.
 
 With `[train] start` the weights are those of an earlier run's student, and the rows those that are new to it and some old ones.
@@ -35,6 +35,7 @@ from synthdistill.stages import material as materials
 from synthdistill.stages.lessons import OnPolicy, Sft, Soft, lesson_of, soft_of
 from synthdistill.stages.material import STAGE, Material, Rows, Started
 from synthdistill.thinking import Learns, learned
+from synthdistill.training import extras, memory
 from synthdistill.training.divergence import Tail
 from synthdistill.training.features import Likeness
 from synthdistill.training.guards import quiet
@@ -42,7 +43,7 @@ from synthdistill.training.launch import FOLDER as LAUNCH
 from synthdistill.training.launch import Launch
 from synthdistill.training.on_policy import Tutor
 from synthdistill.training.render import Dialogue, serve
-from synthdistill.training.sft import Trained, fit
+from synthdistill.training.sft import Trained, fit, needs
 from synthdistill.training.student import Source, open_tokenizer
 
 
@@ -200,6 +201,7 @@ def refuse_unfit(
         RecipeError, MissingError, UnfinishedError: as `run`.
     """
     base = place.base
+    extras.refuse_missing(config)
     synthesis.refuse_unfit(prompts, base, materials.template(config, base) if config.template else None)
     asked = prompts_room.messages_for(prompts, base, materials.template(config, base)) if config.template else {}
     found = (prompt for prompt in prompts_room.load(prompts, base, limit=limit).prompts if prompt.split != "held_out")
@@ -233,6 +235,8 @@ def plan(
     counts = material.counts()
     method = config.method
     tokenizer, first = material.source.tokenizer, material.train[0]
+    extras.refuse_missing(config)
+    needed = needs(material.source, config, material.train, soft=soft_of(config.method) is not None)
     return {
         "rows": len(material.train),
         "validation_rows": len(material.validation),
@@ -245,6 +249,7 @@ def plan(
         **({"on_policy": on_policy.planned(method, config, material)} if isinstance(method, OnPolicy) else {}),
         **({"feature_layers": [list(pair) for pair in features.match.pairs]} if features else {}),
         **({"launch": launch.lines(place.stage(STAGE) / LAUNCH)} if launch else {}),
+        "memory": {**needed.parts, "total": needed.total, "free": memory.available()},
         "max_length": material.max_length,
         "end_of_turn": tokenizer.convert_ids_to_tokens(material.source.served.end_of_turn),
         "template_notes": list(material.source.served.notes),
@@ -290,6 +295,10 @@ def _tell(material: Material, config: Config, progress: Progress) -> None:
     if not material.validation:
         stop = "early_stop has nothing to look at, " if config.early_stop else ""
         progress.note(f"train has no validation rows: {stop}all {config.epochs:g} epochs are trained")
+    needed, free = needs(material.source, config, material.train, soft=soft_of(config.method) is not None), memory.available()
+    progress.note(needed.told(free))
+    if needed.total > free:
+        progress.note(f"train may not fit: {needed.knob(config)}")
 
 
 def _outputs(folder: Path) -> list[shards.Output]:

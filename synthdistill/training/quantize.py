@@ -231,6 +231,6 @@ def _write(model: Any, stored: Any, scheme: Scheme, group_size: int | None, scal
     packer = ModelCompressor.from_pretrained_model(model)
     packer.compress_model(model)
     model = model.to(stored)
-    with translated(folder):
+    with translated(folder, lambda: "Quantise it where there is more memory"):
         model.save_pretrained(folder)
     packer.update_config(str(folder))

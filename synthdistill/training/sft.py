@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synthdistill.errors import MissingError, RecipeError, SynthdistillError, require, storage, unloadable
+from synthdistill.errors import RecipeError, SynthdistillError, require, storage, unloadable
 from synthdistill.progress import Advance, Progress
+from synthdistill.training import extras, packing, quantised, trackers
 from synthdistill.training.batches import Order
 from synthdistill.training.checkpoints import Checkpoint, mark, newest, prune
 from synthdistill.training.curve import Curve
@@ -25,9 +26,10 @@ from synthdistill.training.guards import quiet, translated
 from synthdistill.training.hyperparameters import Hyperparameters, Lora
 from synthdistill.training.job import Job
 from synthdistill.training.launch import Launch, alone, launched, refuse_other_kind
+from synthdistill.training.memory import Estimate, Pass, estimate
 from synthdistill.training.on_policy import Tutor
 from synthdistill.training.render import Rendered
-from synthdistill.training.soft import Collator, Lesson, add_soft_head
+from synthdistill.training.soft import CELLS, Collator, Lesson, add_soft_head
 from synthdistill.training.student import Source, write
 from synthdistill.training.together import Together, agreed
 
@@ -36,9 +38,6 @@ CHECKPOINT_S = 600.0
 
 TOKENS = 32_768
 """Tokens of one forward pass where the recipe leaves `micro_batch` open."""
-
-LARGE = 1_000_000_000
-"""Parameters from which activations are computed twice instead of kept (gradient checkpointing)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +56,8 @@ class Trained:
     precision: str
     device: str
     revision: str | None
+    kernels: str | None
+    """Whose fused layers ran: `liger`, `hub`, or none."""
     feature_loss: float | None = None
     """The last of the curve, before it is weighed; None without `features`."""
 
@@ -81,12 +82,14 @@ def fit(
     Raises:
         LockedError: processes that were launched earlier are still at work.
         UnfinishedError: `launch` is for several nodes, and they have not been at work.
-        MissingError: the extra is not installed, the memory does not do.
+        MissingError: a package is not installed, the memory does not do; says which key would help.
         RecipeError: the model cannot be loaded, or has no place for the tokenizer's ids.
         StorageError: the disk is full or the folder cannot be written.
         SynthdistillError: the loss is no number any more.
     """
-    with quiet(), storage(folder), translated(folder):
+    extras.refuse_missing(settings)
+    knob = functools.partial(_knob, source, settings, rows, soft=soft is not None)
+    with quiet(), storage(folder), translated(folder, knob):
         with alone(folder):
             last = newest(folder / "checkpoints")
         refuse_other_kind(last, launch)
@@ -97,6 +100,7 @@ def fit(
             last = newest(folder / "checkpoints")
         curve = Curve(folder / "metrics.jsonl", upto=last.step if last else 0)
         model, stored = _model(source, settings, rows)
+        parameters = model.num_parameters()  # without those of an adapter; packed ones of 4 bits count as what they are
         total = settings.steps(len(rows))
         with progress.task("train", total=total, done=last.step if last else 0) as advance:
             watch = Watch(curve, advance, folder / "checkpoints")
@@ -112,14 +116,15 @@ def fit(
                 dft=dft,
                 tutor=tutor,
                 features=features,
+                step=last.step if last else 0,
             )
             if not launch and _visible_gpus() > 1 and trainer.args.device.type == "cuda":
                 progress.note("train uses the first of several GPUs; CUDA_VISIBLE_DEVICES chooses another, [run] launch uses all of them")
             _run(trainer, last, keep_best=bool(settings.early_stop))
         if features:
             features.leave(trainer.model)
-        trained = _trained(trainer, settings, curve, total, model)
-        write(trainer.model, source, stored, folder)
+        trained = _trained(trainer, settings, curve, total, model, parameters)
+        write(trainer.model, source, stored, folder, quantised=bool(settings.adapter and settings.adapter.bits))
     return trained
 
 
@@ -133,7 +138,8 @@ def take_part(job: Job, advance: Advance) -> None:
     from accelerate import PartialState
     from transformers import set_seed
 
-    with quiet(), storage(job.folder), translated(job.folder):
+    knob = functools.partial(_knob, job.source, job.settings, job.rows, soft=job.soft is not None)
+    with quiet(), storage(job.folder), translated(job.folder, knob):
         here, checkpoints = PartialState(cpu=not torch.cuda.is_available()), job.folder / "checkpoints"
         if here.is_main_process:
             newest(checkpoints)  # and remove what a killed process was writing
@@ -152,9 +158,28 @@ def take_part(job: Job, advance: Advance) -> None:
             soft=job.soft,
             dft=job.dft,
             processes=here.num_processes,
+            step=last.step if last else 0,
         )
         set_seed(job.settings.seed + here.process_index)  # of dropout; each process has rows of its own
         _run(trainer, last, keep_best=False)
+
+
+def needs(source: Source, settings: Hyperparameters, rows: Sequence[Rendered], *, soft: bool) -> Estimate:
+    """What a training on rows will need of memory.
+
+    Raises:
+        RecipeError, MissingError: the model's config cannot be loaded.
+    """
+    longest = max(rows, key=len)
+    micro = settings.micro_batch or _micro_batch(settings.batch_size, len(longest))
+    learned = micro * max(len(row.completion) for row in rows) if soft else None
+    with quiet():
+        return estimate(source.model, settings, Pass(micro, len(longest), resolved(settings.precision), learned, CELLS))
+
+
+def _knob(source: Source, settings: Hyperparameters, rows: Sequence[Rendered], *, soft: bool) -> str:
+    """The key that helps most where the memory does not do."""
+    return needs(source, settings, rows, soft=soft).knob(settings)
 
 
 def load_student(folder: Path) -> Any:
@@ -188,17 +213,22 @@ def trainer_for(
     tutor: Tutor | None = None,
     features: Likeness | None = None,
     processes: int = 1,
+    step: int = 0,
 ) -> Any:
     """TRL's trainer over rows that are ids already, in our order of batches, with its own printing off."""
     from transformers import EarlyStoppingCallback, PrinterCallback
 
     data = tutor.dataset(rows) if tutor else _dataset(rows)
-    if soft:
+    if soft or settings.packing:
         data = data.add_column("row", list(range(len(rows))))
+    if soft:
         add_soft_head(model, soft)  # before TRL's own and an adapter wrap it
     held = _dataset(sorted(validation, key=len)) if validation else None
     longest = max(tutor.longest if tutor else 0, *map(len, [*rows, *validation]))
     arguments = _arguments(settings, len(rows), longest, folder, validates=bool(validation), model=model, processes=processes)
+    if settings.packing:
+        most = arguments.per_device_train_batch_size
+        packing.refuse_mixing(model, sorted(rows, key=len)[-most:], resolved(settings.precision))
     try:
         kind = _trainer_class()
         make = tutor.maker(model, arguments) if tutor else functools.partial(taught(kind, features) if features else kind, args=arguments)
@@ -220,10 +250,16 @@ def trainer_for(
         )  # after an adapter, which would freeze the projections
     if len(trainer.train_dataset) != len(rows):
         raise SynthdistillError(f"the trainer took {len(trainer.train_dataset)} of {len(rows)} rows", "Please report this")
+    if settings.adapter and settings.adapter.bits:
+        quantised.in_full(trainer)
+    if settings.packing:
+        trainer.data_collator = packing.Packing(trainer.data_collator)
     if soft:
         trainer.data_collator = Collator(trainer.data_collator, soft)
     trainer.order, trainer.batch = Order([len(row) for row in rows], settings.batch_size, settings.seed), settings.batch_size
     trainer.remove_callback(PrinterCallback)
+    for callback in trackers.tensorboard(settings.trackers, folder.parent / "tensorboard", step=step):
+        trainer.add_callback(callback)
     if validation and settings.early_stop:
         trainer.add_callback(EarlyStoppingCallback(settings.early_stop.patience))
     if watch:
@@ -307,7 +343,10 @@ def _trainer_class() -> Any:
             )
             for name, value in zip(("nll", "divergence"), (sums[:2] / sums[2]).tolist(), strict=True):
                 self._metrics["train"][name].append(value)
-            self._total_train_tokens += int(self.accelerator.gather_for_metrics(inputs["attention_mask"].sum()).sum())
+            read = (
+                inputs["attention_mask"].sum() if "attention_mask" in inputs else (inputs["position_ids"] >= 0).sum()
+            )  # packed: all of them
+            self._total_train_tokens += int(self.accelerator.gather_for_metrics(read.sum()).sum())
             self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
             if num_items_in_batch is None:
                 return found["loss"] / found["tokens"]
@@ -339,9 +378,9 @@ def _bridge(watch: Watch) -> Any:
 
 
 def _arguments(settings: Hyperparameters, rows: int, longest: int, folder: Path, *, validates: bool, model: Any, processes: int = 1) -> Any:
-    import torch
     from trl import SFTConfig
 
+    device = model.device.type
     share = settings.batch_size // processes
     micro = settings.micro_batch or _micro_batch(share, longest)
     every = math.ceil(settings.steps_per_epoch(rows) / settings.evals_per_epoch)
@@ -355,9 +394,10 @@ def _arguments(settings: Hyperparameters, rows: int, longest: int, folder: Path,
         per_device_train_batch_size=micro,
         per_device_eval_batch_size=micro,
         gradient_accumulation_steps=share // micro,
-        gradient_checkpointing=model.num_parameters() >= LARGE,
+        gradient_checkpointing=settings.recomputes(model.num_parameters()),
+        use_liger_kernel=extras.kernels(settings) == "liger",
         bf16=resolved(settings.precision) == "bf16",
-        use_cpu=not torch.accelerator.is_available(),  # only so does transformers take bf16 on a CPU
+        use_cpu=device == "cpu",  # without which bf16 is refused there
         seed=settings.seed,
         logging_steps=max(1, settings.steps(rows) // 100),
         logging_nan_inf_filter=False,
@@ -373,7 +413,8 @@ def _arguments(settings: Hyperparameters, rows: int, longest: int, folder: Path,
         dataloader_num_workers=0,
         dataloader_pin_memory=False,
         disable_tqdm=True,
-        report_to="none",
+        report_to=trackers.others(settings.trackers),
+        run_name="/".join(folder.resolve().parts[-4:-2]),  # recipe and run
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # without a launcher, more of them would mean nn.DataParallel, which TRL refuses
     return arguments
@@ -428,9 +469,11 @@ def _model(source: Source, settings: Hyperparameters, rows: Sequence[Rendered]) 
     try:
         stored = AutoConfig.from_pretrained(source.model).get_text_config().dtype or torch.float32
         dtype = stored if settings.adapter and torch.cuda.is_available() else torch.float32
-        model = AutoModelForCausalLM.from_pretrained(source.model, dtype=dtype)
+        model = AutoModelForCausalLM.from_pretrained(source.model, dtype=dtype, **_ways(settings))
     except Exception as error:  # a folder can be broken in as many ways as its formats have readers
         raise unloadable(f"the student {source.model}", error) from error
+    if settings.adapter and settings.adapter.bits:
+        quantised.keep_differentiable(model)
     places, highest = model.get_input_embeddings().weight.shape[0], max(max(row.ids) for row in rows)
     if highest >= places:
         raise RecipeError(
@@ -440,27 +483,32 @@ def _model(source: Source, settings: Hyperparameters, rows: Sequence[Rendered]) 
     return model, stored
 
 
+def _ways(settings: Hyperparameters) -> dict[str, Any]:
+    """How transformers shall build the model, where it is not its own way."""
+    found: dict[str, Any] = {}
+    if settings.adapter and settings.adapter.bits:
+        found["quantization_config"] = quantised.configuration(settings.adapter.bits, resolved(settings.precision))
+    if extras.kernels(settings) == "hub":
+        found["use_kernels"] = True
+    if settings.packing and (skipping := packing.attention()):
+        found["attn_implementation"] = skipping
+    return found
+
+
 def _run(trainer: Any, last: Checkpoint | None, *, keep_best: bool) -> None:
     """Train to the end, and take the best weights where there is a best."""
-    import torch
     from transformers import TrainerState
 
-    try:
-        if last and last.ended:
-            trainer.state = TrainerState.load_from_json(str(last.folder / "trainer_state.json"))
-        else:
-            trainer.train(resume_from_checkpoint=str(last.folder) if last else None)
-    except torch.OutOfMemoryError as error:
-        raise MissingError(
-            "the memory of the GPU does not hold one forward and backward pass",
-            f"Set [train] micro_batch to less than {trainer.args.per_device_train_batch_size}, or use an adapter",
-        ) from error
+    if last and last.ended:
+        trainer.state = TrainerState.load_from_json(str(last.folder / "trainer_state.json"))
+    else:
+        trainer.train(resume_from_checkpoint=str(last.folder) if last else None)
     best = trainer.state.best_global_step if keep_best else None
     if best or (last and last.ended):
         trainer._load_from_checkpoint(str(Path(trainer.args.output_dir) / f"checkpoint-{best or trainer.state.global_step}"))
 
 
-def _trained(trainer: Any, settings: Hyperparameters, curve: Curve, total: int, model: Any) -> Trained:
+def _trained(trainer: Any, settings: Hyperparameters, curve: Curve, total: int, model: Any, parameters: int) -> Trained:
     state = trainer.state
     losses = [line["validation_loss"] for line in curve.lines if "validation_loss" in line and line["step"]]
     return Trained(
@@ -470,11 +518,12 @@ def _trained(trainer: Any, settings: Hyperparameters, curve: Curve, total: int, 
         train_loss=curve.last("loss"),
         best_validation_loss=min(losses, default=None),
         stopped_early=state.global_step < total,
-        parameters=sum(weights.numel() for name, weights in trainer.model.named_parameters() if "lora_" not in name),
+        parameters=parameters,
         trainable=sum(weights.numel() for weights in trainer.model.parameters() if weights.requires_grad),
         learning_rate=settings.peak,
         precision=resolved(settings.precision),
         device=str(trainer.args.device),
         revision=model.config._commit_hash,
+        kernels=extras.kernels(settings),
         feature_loss=curve.last("features"),
     )

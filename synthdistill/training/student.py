@@ -14,6 +14,7 @@ from typing import Any
 
 from synthdistill.errors import unloadable
 from synthdistill.shards import sync_folder
+from synthdistill.training.quantised import merged
 from synthdistill.training.render import Served
 
 
@@ -69,11 +70,12 @@ def _config(model: str, revision: str | None) -> Any:
         raise unloadable(f"the model {model}", error) from error
 
 
-def write(model: Any, source: Source, stored: Any, folder: Path) -> None:
-    """Put `student/` in place whole, its weights in the type `stored`. An adapter is kept as `adapter/` and merged into the student."""
+def write(model: Any, source: Source, stored: Any, folder: Path, *, quantised: bool = False) -> None:
+    """Put `student/` in place whole, its weights in the type `stored`. An adapter is kept as `adapter/` and merged into the student; where
+    it was learned on `quantised` weights, into those that were rounded, read once more."""
     if hasattr(model, "merge_and_unload"):
         place(folder / "adapter", lambda beside: model.save_pretrained(beside))
-        model = model.merge_and_unload()
+        model = merged(source.model, stored, folder / "adapter") if quantised else model.merge_and_unload()
     model = model.to(stored)
     model.config.use_cache = True
     known = model.generation_config.eos_token_id
