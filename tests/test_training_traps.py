@@ -1,6 +1,6 @@
 """The traps of the libraries below, one test each, named by the trap. Each fails without our guard against it.
 
-Traps that have a file of their own: packing under SDPA (`test_training_packing.py`), the quantised base (`test_training_quantised.py`),
+Traps that have a file of their own: packing under SDPA (`test_training_packing.py`), the quantised base (`test_training_qlora.py`),
 trackers that report unasked (`test_training_trackers.py`), prompts that are no prefix (`test_training_render.py`), vocabularies
 of other sizes (`test_soft_targets.py`).
 """

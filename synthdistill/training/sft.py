@@ -17,7 +17,7 @@ from typing import Any
 
 from synthdistill.errors import RecipeError, SynthdistillError, require, storage, unloadable
 from synthdistill.progress import Advance, Progress
-from synthdistill.training import extras, packing, quantised, trackers
+from synthdistill.training import extras, packing, qlora, trackers
 from synthdistill.training.batches import Order
 from synthdistill.training.checkpoints import Checkpoint, mark, newest, prune
 from synthdistill.training.curve import Curve
@@ -251,7 +251,7 @@ def trainer_for(
     if len(trainer.train_dataset) != len(rows):
         raise SynthdistillError(f"the trainer took {len(trainer.train_dataset)} of {len(rows)} rows", "Please report this")
     if settings.adapter and settings.adapter.bits:
-        quantised.in_full(trainer)
+        qlora.in_full(trainer)
     if settings.packing:
         trainer.data_collator = packing.Packing(trainer.data_collator)
     if soft:
@@ -473,7 +473,7 @@ def _model(source: Source, settings: Hyperparameters, rows: Sequence[Rendered]) 
     except Exception as error:  # a folder can be broken in as many ways as its formats have readers
         raise unloadable(f"the student {source.model}", error) from error
     if settings.adapter and settings.adapter.bits:
-        quantised.keep_differentiable(model)
+        qlora.keep_differentiable(model)
     places, highest = model.get_input_embeddings().weight.shape[0], max(max(row.ids) for row in rows)
     if highest >= places:
         raise RecipeError(
@@ -487,7 +487,7 @@ def _ways(settings: Hyperparameters) -> dict[str, Any]:
     """How transformers shall build the model, where it is not its own way."""
     found: dict[str, Any] = {}
     if settings.adapter and settings.adapter.bits:
-        found["quantization_config"] = quantised.configuration(settings.adapter.bits, resolved(settings.precision))
+        found["quantization_config"] = qlora.configuration(settings.adapter.bits, resolved(settings.precision))
     if extras.kernels(settings) == "hub":
         found["use_kernels"] = True
     if settings.packing and (skipping := packing.attention()):

@@ -14,7 +14,7 @@ from typing import Any
 
 from synthdistill.errors import unloadable
 from synthdistill.shards import sync_folder
-from synthdistill.training.quantised import merged
+from synthdistill.training.qlora import merged
 from synthdistill.training.render import Served
 
 
