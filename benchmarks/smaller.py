@@ -3,8 +3,8 @@
     python benchmarks/smaller.py            # all rows of the task, minutes
     python benchmarks/smaller.py --quick    # 600 rows, one epoch: shows that it runs, holds to no target
 
-Prints one JSON line a figure and exits 1 where a target is missed (the frame of DistilBERT: Sanh et al. 2019, arXiv 1910.01108). The alternative beside it is
-the same student before it was trained on the teacher's answers: layers that were cut out alone.
+Prints one JSON line a figure and exits 1 where a target is missed (the frame of DistilBERT: Sanh et al. 2019, arXiv 1910.01108). The
+alternative beside it is the same student before it was trained on the teacher's answers: layers that were cut out alone.
 """
 
 import argparse

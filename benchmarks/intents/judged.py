@@ -59,7 +59,7 @@ def judge(folder: Path, prompts: Sequence[Prompt], teacher: Mapping[str, str | N
 
 
 def calibration_error(confidence: Any, right: Any) -> float:
-    """The expected calibration error over bins of as many rows each (Naeini et al. 2015; equal mass as in Nixon et al. 2019, arXiv 1904.01685)."""
+    """The expected calibration error (Naeini et al. 2015) over bins of as many rows each (Nixon et al. 2019, arXiv 1904.01685)."""
     order = np.argsort(confidence, kind="stable")
     parts = np.array_split(order, BINS)
     return float(sum(len(part) * abs(confidence[part].mean() - right[part].mean()) for part in parts if len(part)) / len(order))

@@ -2,8 +2,8 @@
 
     made = make(task, folder)                        # made/teacher, made/base
 
-The tokenizer is a byte-level BPE over the words of the training rows. Teacher and base student share it; the base has fresh weights, the teacher is
-trained by `fit` on the labelled half of the rows.
+The tokenizer is a byte-level BPE over the words of the training rows. Teacher and base student share it; the base has fresh weights, the
+teacher is trained by `fit` on the labelled half of the rows.
 """
 
 from collections.abc import Iterator

@@ -3,8 +3,8 @@
     task = TASKS["clinc150"](data)
     task.labelled, task.prompts, task.test           # half of the training rows each, and the official test rows
 
-CLINC150 (Larson et al. 2019, CC BY 3.0), in scope only; SNIPS 2017-06 (Coucke et al. 2018, CC0 1.0). The halves are drawn by hash: the teacher learns
-from one, and answers the other, whose labels nobody reads.
+CLINC150 (Larson et al. 2019, CC BY 3.0), in scope only; SNIPS 2017-06 (Coucke et al. 2018, CC0 1.0). The halves are drawn by hash: the
+teacher learns from one, and answers the other, whose labels nobody reads.
 """
 
 import json
