@@ -4,11 +4,13 @@
     python benchmarks/memory.py --quick    # one of 3 million: shows that it runs, holds to no target
 
 Prints one JSON line a figure and exits 1 where a target is missed. Each training is two steps in a process of its own. Measured is its peak
-over what it held when the libraries were loaded and a first tiny training was over.
+over what it held when the libraries were loaded and a first tiny training was over, with a C library that gives back at once what is freed
+(`MALLOC_MMAP_THRESHOLD_`): left to itself, glibc keeps much of it on a CPU.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -30,6 +32,7 @@ KINDS = {
     "checkpointing": {"gradient_checkpointing": True},
 }
 TOKENS, MICRO = 512, 4
+GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
 def main() -> None:
@@ -44,12 +47,12 @@ def main() -> None:
     for size in ["3M"] if given.quick else list(SIZES)[1:]:
         for kind in KINDS:
             command = [sys.executable, __file__, "--one", size, kind]
-            told = subprocess.run(command, capture_output=True, check=True, text=True).stdout.split()[-2:]
+            told = subprocess.run(command, capture_output=True, check=True, text=True, env=os.environ | GIVEN_BACK).stdout.split()[-2:]
             estimated, measured = map(float, told)
             ratio = estimated / measured
-            holds = given.quick or 0.8 <= ratio <= 1.6
+            holds = given.quick or 0.8 <= ratio <= 1.25
             how = f"estimated {estimated:.0f} MiB over measured {measured:.0f} MiB, {MICRO} rows of {TOKENS} tokens, fp32, CPU"
-            target = None if given.quick else "0.8 to 1.6"
+            target = None if given.quick else "0.8 to 1.25"
             print(
                 json.dumps({"name": f"memory_{size}_{kind}", "value": round(ratio, 2), "target": target, "holds": holds, "how": how}),
                 flush=True,
