@@ -36,7 +36,7 @@ def models(tmp_path_factory):
     return brief(tiny_model(folder / "student")), brief(tiny_model(folder / "teacher", seed=1))
 
 
-def recipe(folder, models, method=None, rows=40, **tables):
+def recipe(folder, models, method=None, rows=30, **tables):
     student, teacher = models
     given = {
         "teacher": {"kind": "transformers", "model": str(teacher), "answers": None, "terms": {"licence": "mit", "training_allowed": True}},
@@ -151,7 +151,7 @@ def test_killed_at_random_moments_of_both_parts_it_ends_with_the_same_student(fi
 
     whole = len(lines(calm.place)) + len(lines(calm.place, "metrics-first.jsonl"))
     kills = 0
-    for point in sorted(moments.sample(range(whole - 1), 4)):
+    for point in sorted(moments.sample(range(whole - 1), 3)):
         child = forked(lambda: one(stormy, "train"))
         while count() <= point and os.waitpid(child, os.WNOHANG) == (0, 0):
             time.sleep(0.002)
@@ -160,7 +160,7 @@ def test_killed_at_random_moments_of_both_parts_it_ends_with_the_same_student(fi
         kills += os.WIFSIGNALED(os.waitpid(child, 0)[1])
     finished = one(stormy, "train")
 
-    assert kills == 4
+    assert kills == 3
     weights = [here.place.stage("train") / "student" / "model.safetensors" for here in (calm, stormy)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
     assert lines(calm.place) == lines(stormy.place)
@@ -213,7 +213,7 @@ def test_a_prompt_that_leaves_no_room_for_an_answer_is_dropped_with_that_reason(
     assert {row.reason for row in rows.dropped} <= {"no_room"}
 
 
-def test_a_foreign_tokenizer_is_refused_before_anything_is_trained(filtered, tmp_path, models):
+def test_a_foreign_tokenizer_is_refused_before_anything_is_trained_unless_the_recipe_says_that_it_is_one(filtered, tmp_path, models):
     path = copied(filtered, tmp_path / "p")
     other = shutil.copytree(models[0], tmp_path / "other")
     data = json.loads((other / "tokenizer.json").read_text())
@@ -224,6 +224,13 @@ def test_a_foreign_tokenizer_is_refused_before_anything_is_trained(filtered, tmp
     with pytest.raises(RecipeError, match="do not share a tokenizer"):
         one(job(path, "main", f"train.student={other}"), "train")
     assert not job(path).place.stage("train").exists()
+    done = one(job(path, "main", f"train.student={other}", "train.method.foreign_tokenizer=true"), "train")
+    assert lines(job(path).place)[-1]["validation_loss"] > 0 and done.results["on_policy"]["answers"] > 0
+
+
+def test_a_shared_tokenizer_is_not_taken_for_a_foreign_one(filtered, tmp_path):
+    with pytest.raises(RecipeError, match="share a tokenizer"):
+        looked_at(copied(filtered, tmp_path / "p"), "train.method.foreign_tokenizer=true")
 
 
 API = {"kind": "api", "model": "m", "tokenizer": "somewhere", "answers": None}
@@ -237,12 +244,18 @@ API = {"kind": "api", "model": "m", "tokenizer": "somewhere", "answers": None}
         ({"kind": "vllm", "model": "o/n", "lora": "o/a", "answers": None}, {}, "which knows no .teacher. lora"),
         ({"kind": "vllm", "model": "o/n", "quantization": "fp8", "answers": None}, {}, "which knows no .teacher. quantization"),
         ({"kind": "builtin", "answers": None}, {"top_k": 5}, 'top_k is for .teacher. kind = "api"'),
+        (API, {"foreign_tokenizer": True}, "foreign_tokenizer needs the teacher's weights"),
         (API, {"temperature": 2.0}, "temperature = 2 needs the teacher's weights: a server scores at 1"),
         (API, {"top_k": 20}, "top_k = 20 goes with beta = 0"),
         (API, {"beta": 0.5, "top_k": 2}, "at beta = 0.5 a server is asked about one token only"),
         (API | {"tokenizer": None}, {}, "needs .teacher. tokenizer"),
         (API | {"base_url": ["http://a/v1", "http://b/v1"]}, {}, "asks one server: .teacher. base_url has 2"),
         (API, {"beta": 1.5}, "train.method.beta: should be less than or equal to 1"),
+        (
+            {"kind": "builtin", "answers": None},
+            {"foreign_tokenizer": True, "beta": 0.9},
+            "beta = 0.9 with foreign_tokenizer lets a student flee",
+        ),
         (API, {"rate": 0}, "train.method.rate: should be"),
         (API, {"max_tokens": 0}, "train.method.max_tokens: should be greater than or equal to 1"),
         (API, {"first": {"kind": "on_policy"}}, "train.method.first.kind: should be one of sft, soft"),

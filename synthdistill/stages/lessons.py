@@ -117,14 +117,21 @@ class OnPolicy(Settings):
     """Over the prompts, each answered anew."""
     rate: float = Field(0.1, gt=0, le=1)
     """The part of `[train] learning_rate` that is its peak here."""
-    beta: float = Field(1.0, ge=0, le=1)
-    """0 is the forward KL(teacher || student), 1 the reverse, between them lies Jensen-Shannon's."""
+    beta: float | None = Field(None, ge=0, le=1)
+    """0 is the forward KL(teacher || student), 1 the reverse, between them lies Jensen-Shannon's. None is 1, with a foreign tokenizer 0."""
     temperature: float = Field(1.0, gt=0, le=100)
     """At which the student answers and both distributions are compared; there is no T^2."""
     max_tokens: int | None = Field(None, ge=1)
     """Of an answer; one that is cut teaches nothing. None is the longest of the teacher's answers."""
     top_k: int | None = Field(None, ge=1)
     """Of a teacher behind a server, with `beta = 0`: tokens that are compared. None is 20."""
+    foreign_tokenizer: bool = False
+    """The teacher has a tokenizer of its own: TRL's GOLD compares what both think of the same bytes."""
+
+    @property
+    def mixture(self) -> float:
+        """`beta`, or what it is where it is left out."""
+        return self.beta if self.beta is not None else 0.0 if self.foreign_tokenizer else 1.0
 
 
 def soft_of(method: Sft | Soft | OnPolicy) -> Soft | None:

@@ -9,6 +9,7 @@ inside that of the stage, and what follows goes on from its student. A start tha
 
 import functools
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from synthdistill.samplers.base import ApiModel, BatchModel, Model, ScriptedMode
 from synthdistill.stages.lessons import OnPolicy, Sft, Soft
 from synthdistill.stages.material import Material, Rows
 from synthdistill.thinking import Learns
+from synthdistill.training.foreign import Foreign, refuse_unaligned
 from synthdistill.training.guards import quiet
 from synthdistill.training.hyperparameters import Hyperparameters
 from synthdistill.training.on_policy import Tutor, Weights
@@ -31,7 +33,7 @@ from synthdistill.training.render import Dialogue, Rendered, Served, render, ser
 from synthdistill.training.sft import Trained, fit
 from synthdistill.training.student import open_tokenizer, places
 from synthdistill.training.teacher_server import Server
-from synthdistill.training.vocabulary import shared_vocabulary
+from synthdistill.training.vocabulary import Vocabulary, shared_vocabulary, vocabulary
 
 FIRST = "first"
 """Of the stage, while it works: the student that this one goes on from."""
@@ -59,17 +61,24 @@ def refuse_unfit(method: OnPolicy, teacher: Model) -> None:
             f'[train] method = "on_policy" loads the teacher\'s weights by transformers, which knows no [teacher] {given}: '
             'serve it with "vllm serve" and use kind = "api"'
         )
+    if method.foreign_tokenizer and method.mixture > 0.5:
+        raise ValueError(
+            f"[train] method beta = {method.mixture:g} with foreign_tokenizer lets a student flee to words that its teacher does not know: "
+            "leave beta out, or set at most 0.5"
+        )
     if not isinstance(teacher, ApiModel):
         if method.top_k is not None:
             raise ValueError('[train] method top_k is for [teacher] kind = "api": a teacher that lies here is compared over all tokens')
         return
+    if method.foreign_tokenizer:
+        raise ValueError('[train] method foreign_tokenizer needs the teacher\'s weights: use [teacher] kind = "transformers"')
     if method.temperature != 1:
         raise ValueError(
             f"[train] method temperature = {method.temperature:g} needs the teacher's weights: a server scores at 1, whatever it is asked"
         )
-    if method.beta > 0 and method.top_k not in (None, 1):
+    if method.mixture > 0 and method.top_k not in (None, 1):
         raise ValueError(
-            f"[train] method top_k = {method.top_k} goes with beta = 0: at beta = {method.beta:g} a server is asked about one token only"
+            f"[train] method top_k = {method.top_k} goes with beta = 0: at beta = {method.mixture:g} a server is asked about one token only"
         )
     if teacher.tokenizer is None:
         raise ValueError('[train] method = "on_policy" needs [teacher] tokenizer: a folder or hub id with that of the served model')
@@ -91,11 +100,13 @@ def prepare(method: OnPolicy, config: Rows, material: Material, teacher: Model, 
     with quiet():
         model, revision = _weights(teacher, place.base)
         tokenizer, context = open_tokenizer(model, revision)
-        shared = shared_vocabulary(tokenizer, name, material.source.tokenizer, config.base)
+        shared = _shared(method, tokenizer, name, material.source.tokenizer, config.base)
         served = serve(tokenizer, name, asked, thinks=learns != "answer")
-        _refuse_other_turns(served, material.source.served, tokenizer, name, config.base)
+        _refuse_other_turns(method, served, material.source.served, tokenizer, name, config.base)
         read = render(tokenizer, served, asked)
-        size = min(shared.size, places(student), *([] if isinstance(teacher, ApiModel) else [places(model, revision)]))
+        alike = not isinstance(teacher, ApiModel) and not method.foreign_tokenizer
+        size = min(shared.size, places(student), *([places(model, revision)] if alike else []))
+        foreign = _foreign(tokenizer, served, places(model, revision)) if method.foreign_tokenizer else None
         room = [open_tokenizer(student)[1], context]
     most = method.max_tokens or max(len(row.completion) for row in material.train)
     lost: dict[str, set[str]] = {}
@@ -111,7 +122,7 @@ def prepare(method: OnPolicy, config: Rows, material: Material, teacher: Model, 
         material = material.without(ids, reason)
     prompts = [theirs[prompt_id] for prompt_id, _ in _prompts(material)]
     source = _source(method, teacher, place.base)
-    return material, Tutor(source, prompts, material.source.served.end_of_turn, size, most, method.beta, method.temperature)
+    return material, Tutor(source, prompts, material.source.served.end_of_turn, size, most, method.mixture, method.temperature, foreign)
 
 
 def train(
@@ -132,6 +143,12 @@ def train(
     if found["cut"]:
         share = f"{found['cut']:,} of the student's {found['answers']:,} answers"
         progress.note(f"train: {share} were cut at {tutor.max_tokens} tokens and taught nothing; [train] method max_tokens sets more")
+    worse = found.get("validation_loss_before", math.inf) < (trained.best_validation_loss or 0)
+    if worse and found["agreement"] <= found["agreement_before"]:
+        progress.note(
+            "train: on its own answers the student came no nearer to its teacher on validation rows than it was before: "
+            "train first for longer, or lower [train] method rate"
+        )
     return replace(trained, revision=before.pop("revision", trained.revision)), {"first": before, "on_policy": found}
 
 
@@ -198,14 +215,29 @@ def _source(method: OnPolicy, teacher: Model, base: Path) -> Weights | Server:
     if not isinstance(teacher, ApiModel):
         return Weights(*_weights(teacher, base))
     url = teacher.base_url if isinstance(teacher.base_url, str) else teacher.base_url[0]
-    top_k = 1 if method.beta > 0 else method.top_k or TOP_K
+    top_k = 1 if method.mixture > 0 else method.top_k or TOP_K
     return Server(url.rstrip("/").removesuffix("/v1"), teacher.model, api_key(teacher), top_k)
 
 
-def _refuse_other_turns(teacher: Served, student: Served, tokenizer: Any, name: str, student_name: str) -> None:
-    """An answer that ends, or opens, otherwise for the teacher is another answer to it."""
+def _shared(method: OnPolicy, teacher: Any, name: str, student: Any, student_name: str) -> Vocabulary:
+    """What both mean the same by; with `foreign_tokenizer` the student's own ids."""
+    if not method.foreign_tokenizer:
+        return shared_vocabulary(teacher, name, student, student_name)
+    own = vocabulary(student)
+    if vocabulary(teacher).sha == own.sha:
+        raise RecipeError(f"{name} and {student_name} share a tokenizer", "Leave [train] method foreign_tokenizer out")
+    refuse_unaligned(teacher, student)
+    return own
+
+
+def _foreign(tokenizer: Any, served: Served, outputs: int) -> Foreign:
+    return Foreign(tokenizer, served.end_of_turn, min(vocabulary(tokenizer).size, outputs))
+
+
+def _refuse_other_turns(method: OnPolicy, teacher: Served, student: Served, tokenizer: Any, name: str, student_name: str) -> None:
+    """An answer that ends, or opens, otherwise for the teacher is another answer to it; a foreign one has an end of its own."""
     ends: Sequence[str] = [tokenizer.convert_ids_to_tokens(served.end_of_turn) for served in (teacher, student)]
-    if teacher.end_of_turn != student.end_of_turn or teacher.opens != student.opens:
+    if teacher.opens != student.opens or (teacher.end_of_turn != student.end_of_turn and not method.foreign_tokenizer):
         raise RecipeError(
             f"the teacher {name} opens an answer with {teacher.opens!r} and ends it with {ends[0]}, the student {student_name} with "
             f"{student.opens!r} and {ends[1]}: it would judge another answer",

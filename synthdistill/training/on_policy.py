@@ -23,6 +23,7 @@ from typing import Any
 from synthdistill.errors import unloadable
 from synthdistill.records import digest
 from synthdistill.training.batches import Order
+from synthdistill.training.foreign import Foreign, foreign_class
 from synthdistill.training.render import Rendered
 from synthdistill.training.sweep import agreement
 from synthdistill.training.teacher_server import Server, client
@@ -52,6 +53,8 @@ class Tutor:
     """0 is KL(teacher || student), 1 is KL(student || teacher), between them lies Jensen-Shannon's."""
     temperature: float = 1.0
     """Of the draws and of both distributions."""
+    foreign: Foreign | None = None
+    """The teacher's own tokenizer, where it is another; `size` is then of the student's ids alone."""
 
     @property
     def longest(self) -> int:
@@ -89,11 +92,12 @@ class Tutor:
         from trl import DistillationConfig, DistillationTrainer
 
         given = {"args": _arguments(DistillationConfig, plain, own), "teacher_model": self._opened(model)}
-        return functools.partial(_taught(DistillationTrainer), tutor=self, **given)
+        kind = _taught(DistillationTrainer)
+        return functools.partial(foreign_class(kind) if self.foreign else kind, tutor=self, **given)
 
     def _opened(self, student: Any) -> Any:
         assert isinstance(self.teacher, Weights)
-        return _open(self.teacher, self.size, student.config.get_text_config().vocab_size)
+        return _open(self.teacher, self.foreign.size if self.foreign else self.size, student.config.get_text_config().vocab_size)
 
 
 class Repeated:
