@@ -155,10 +155,11 @@ def test_a_conversation_to_which_no_end_is_appended(model):
     (row,) = render(tokenizer, serve(tokenizer, "the student", asked), asked)
     assert row.labels[-1] == tokenizer.convert_tokens_to_ids("<|end|>")
 
-    tokenizer.chat_template = "{%- for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] }}{%- endfor %}"
-    tokenizer.chat_template += "{%- if add_generation_prompt %}{{ '<|assistant|>' }}{%- endif %}"
-    with pytest.raises(RecipeError, match="ends an answer with no special token"):
-        serve(tokenizer, "the student", asked)
+    for end in ("", " (over)"):
+        turns = "{%- for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + 'END' }}{%- endfor %}"
+        tokenizer.chat_template = turns.replace("END", end) + "{%- if add_generation_prompt %}{{ '<|assistant|>' }}{%- endif %}"
+        with pytest.raises(RecipeError, match="ends an answer with no special token"):
+            serve(tokenizer, "the student", asked)
 
 
 def test_weights_of_16_bits(tmp_path, model):
