@@ -138,18 +138,21 @@ class Together:
         return None
 
     def _load_optimizer_and_scheduler(self: Any, checkpoint: str | None) -> None:
-        if not self.is_fsdp_enabled or checkpoint is None:
+        """By way of the CPU: transformers asks torch for the device `cpu:0`, of which it knows nothing, where CPUs share a training."""
+        if checkpoint is None or self.is_deepspeed_enabled or self.args.world_size == 1:
             return super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc,no-any-return]
         import torch
         from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
 
-        optimizer = self.optimizer.optimizer
         stored = torch.load(Path(checkpoint) / "optimizer.pt", map_location="cpu", weights_only=True)
+        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / "scheduler.pt", weights_only=True))
+        optimizer = self.optimizer.optimizer
+        if not self.is_fsdp_enabled:
+            optimizer.load_state_dict(stored)
+            return None
         names = {id(weights): name for name, weights in self.model.named_parameters()}
         order = [[names[id(weights)] for weights in group["params"]] for group in optimizer.param_groups]
-        options = StateDictOptions(full_state_dict=True)
-        set_optimizer_state_dict(self.model, optimizer, named(stored, order), options=options)
-        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / "scheduler.pt", weights_only=True))
+        set_optimizer_state_dict(self.model, optimizer, named(stored, order), options=StateDictOptions(full_state_dict=True))
         return None
 
 
