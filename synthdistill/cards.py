@@ -7,10 +7,11 @@ A card says what the sealed manifests say, so it is written after them and is no
 and whoever edits it breaks nothing. One that is there is left as it is.
 """
 
+import hashlib
 import json
 import re
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -58,6 +59,33 @@ def keep(place: Run, stage: str, manifest: Manifest) -> Path | None:
         text = (_model_card if stage == "train" else _dataset_card)(place, manifests)
         seal(path, text.encode("utf-8", "replace"), rows=1)
     return path
+
+
+def keep_export(place: Run, folder: Path, manifest: Manifest, *, report: Mapping[str, Any] | None, copies: Mapping[str, Manifest]) -> bool:
+    """Write the card of an exported student, or of a copy of it: what the card of `train` tells, what `report` (eval's) measured, and what
+    each of the `copies` that lie beside it loses. One that was written before is written anew where there is more to tell.
+
+    Returns False where somebody has edited it: it ends with a hash of itself, and one that does not is left as it is.
+
+    Raises:
+        StorageError: the folder cannot be written, or an earlier manifest cannot be read.
+    """
+    path = folder / "README.md"
+    manifests = {name: sealed(place, name) for name in (*_EARLIER["train"], "train")}
+    text = _model_card(place, manifests, exported=manifest, report=report, copies=copies)
+    if path.exists():
+        there = path.read_bytes()
+        told = there.rpartition(b"\n<!-- synthdistill ")[0]
+        if there != told + _signature(told):
+            return False
+    data = text.encode("utf-8", "replace")
+    if not path.exists() or path.read_bytes() != data + _signature(data):
+        seal(path, data + _signature(data), rows=1)
+    return True
+
+
+def _signature(text: bytes) -> bytes:
+    return f"\n<!-- synthdistill {hashlib.sha256(text).hexdigest()} -->\n".encode()
 
 
 def subsets(manifest: Manifest) -> list[Subset]:
@@ -108,7 +136,15 @@ def _dataset_card(place: Run, manifests: dict[str, Manifest]) -> str:
     return _render("dataset.md", place, stage, manifests, header)
 
 
-def _model_card(place: Run, manifests: dict[str, Manifest]) -> str:
+def _model_card(
+    place: Run,
+    manifests: dict[str, Manifest],
+    *,
+    exported: Manifest | None = None,
+    report: Mapping[str, Any] | None = None,
+    copies: Mapping[str, Manifest] = types.MappingProxyType({}),
+) -> str:
+    """Of the student as `train` left it; or of an export, with what is known of its worth."""
     trained, base = manifests["train"], manifests["train"].models["student_base"]
     of_base = _base_licence(place, base.id)
     source = str(manifests["generate"].config.get("prompts", {}).get("source", ""))
@@ -118,8 +154,35 @@ def _model_card(place: Run, manifests: dict[str, Manifest]) -> str:
         "base_model": base.id if re.fullmatch(r"[\w.-]+/[\w.-]+", base.id) and not (place.base / base.id).exists() else None,
         "datasets": hub[1] if hub else None,
     }
-    settings = dict(_flat(trained.config.get("train", {})))
-    return _render("model.md", place, "train", manifests, header, base=base, base_licence=of_base, settings=settings)
+    by_score = [each for each in report["comparisons"] if each["metric"] == report["score"]] if report else []
+    settings = {key: _bare(value) for key, value in _flat(trained.config.get("train", {}))}
+    return _render(
+        "model.md",
+        place,
+        "train",
+        manifests,
+        header,
+        base=base.model_copy(update={"id": _bare(base.id)}),
+        base_licence=of_base,
+        settings=settings,
+        source=_bare(source),
+        exported=exported,
+        report=report,
+        whole=next((each for each in by_score if each["slice"] == "all"), None),
+        slices=[each for each in by_score if each["slice"] != "all"],
+        max_tokens=_max_tokens(place) if exported else None,
+        copies=copies,
+    )
+
+
+def _bare(value: Any) -> Any:
+    """A path of this machine by its last part: a card travels."""
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+
+def _max_tokens(place: Run) -> int | None:
+    found = sealed(place, "generate").config.get("eval", {}).get("sampling", {}).get("max_tokens")
+    return int(found) if found else None
 
 
 def _render(template: str, place: Run, stage: str, manifests: dict[str, Manifest], header: dict[str, Any], **more: Any) -> str:
@@ -131,7 +194,13 @@ def _render(template: str, place: Run, stage: str, manifests: dict[str, Manifest
         keep_trailing_newline=True,
         autoescape=False,
     )
-    found.filters |= {"yaml": lambda value: json.dumps(value, ensure_ascii=False), "code": _code}
+    found.filters |= {
+        "yaml": lambda value: json.dumps(value, ensure_ascii=False),
+        "code": _code,
+        "share": _share,
+        "points": _points,
+        "size": _bytes,
+    }
     manifest = manifests[stage]
     generated = manifests["generate"]
     return found.get_template(template).render(
@@ -184,3 +253,27 @@ def _code(value: Any) -> str:
     text = " ".join(str("-" if value is None else value).split()).replace("|", "\\|")
     fence = "``" if "`" in text else "`"
     return f"{fence} {text} {fence}" if "`" in text else f"{fence}{text}{fence}"
+
+
+def _share(value: float | None) -> str:
+    """A score or a share in percent."""
+    return "not known" if value is None else f"{value * 100:.1f}%"
+
+
+def _points(gap: Mapping[str, Any] | None) -> str:
+    """A difference of shares in points, with its 95% interval: `-0.4 (-1.1 to +0.3)`."""
+    if gap is None or gap["value"] is None:
+        return "not known"
+    ends = gap["interval"]
+    between = f" ({_signed(ends['low'])} to {_signed(ends['high'])})" if ends else " (no interval)"
+    return _signed(gap["value"]) + between
+
+
+def _signed(value: float) -> str:
+    return f"{round(value * 100, 1) + 0.0:+.1f}"
+
+
+def _bytes(count: int) -> str:
+    """Bytes as a person says them: 1.2 MB."""
+    size, unit = next((pair for pair in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if count >= pair[0]), (1, "bytes"))
+    return f"{count / size:.3g} {unit}"

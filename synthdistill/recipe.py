@@ -29,9 +29,11 @@ from synthdistill.stages import eval as eval_stage
 from synthdistill.stages import filter as filter_stage
 from synthdistill.stages import generate as generate_stage
 from synthdistill.stages import label as label_stage
-from synthdistill.stages import on_policy
+from synthdistill.stages import lessons, on_policy
 from synthdistill.stages import train as train_stage
-from synthdistill.stages.lessons import OnPolicy, soft_of
+from synthdistill.stages.lessons import OnPolicy, lesson_of, soft_of
+from synthdistill.stages.scorers import SERVED
+from synthdistill.training.launch import Launch
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
@@ -43,6 +45,8 @@ class Place(Settings):
     concurrency: Literal["auto"] | Annotated[int, Field(ge=1, le=100_000)] = how("auto")
     timeout_s: float = how(600.0, gt=0)
     shards: int = how(16, ge=1, le=4096)
+    launch: Launch | None = how(None)
+    """Processes that share the steps of `train`; None is this one."""
 
 
 class Recipe(Settings):
@@ -81,7 +85,13 @@ class Recipe(Settings):
             if self.label:
                 raise ValueError('[label] is for [train] method = { kind = "soft" } only: set that, or leave [label] out')
             return self
-        if method.temperature != "auto" and method.temperature not in (1, *label.temperatures):
+        if isinstance(self.teacher, SERVED):
+            if label.tail == "sample":
+                raise ValueError(
+                    f'[label] tail = "sample" draws from whole distributions, which [teacher] kind = {self.teacher.kind!r} does not give: '
+                    'set tail = "bucket", or use kind = "transformers"'
+                )
+        elif method.temperature != "auto" and method.temperature not in (1, *label.temperatures):
             stored = ", ".join(f"{temperature:g}" for temperature in (1, *label.temperatures))
             raise ValueError(f"[train] method temperature = {method.temperature:g} is none of {stored}: add it to [label] temperatures")
         if label.tail == "sample" and method.divergence != "forward":
@@ -94,10 +104,38 @@ class Recipe(Settings):
             on_policy.refuse_unfit(self.train.method, self.teacher)
         return self
 
+    @model_validator(mode="after")
+    def _features_can_be_had(self) -> Self:
+        if fault := lessons.fault(lesson_of(self.train.method), self.train, self.teacher):
+            raise ValueError(fault)
+        return self
+
+    @model_validator(mode="after")
+    def _steps_are_shared_evenly(self) -> Self:
+        if self.run.launch:
+            self.run.launch.refuse_uneven(self.train.batch_size, self.train.micro_batch)
+        return self
+
+    @model_validator(mode="after")
+    def _passes_are_plain(self) -> Self:
+        method = self.train.method
+        told = "on_policy" if isinstance(method, OnPolicy) else "features" if lesson_of(method).features else None
+        if told and self.run.launch:
+            raise ValueError(f"[run] launch shares sft and soft among processes, [train] method has {told}: leave launch out")
+        if told and self.train.packing:
+            raise ValueError(f"[train] packing is for sft and soft, method has {told}: leave packing out")
+        return self
+
     @property
     def labels(self) -> label_stage.Config:
         """`[label]`, or what it is where it is left out."""
         return self.label or label_stage.Config()
+
+    @property
+    def coarse(self) -> tuple[float, ...]:
+        """The temperatures beside 1 that `auto` tries with a teacher that tells of none: `[label] temperatures`, at which classes are
+        tempered."""
+        return tuple(self.labels.temperatures) if isinstance(self.teacher, SERVED) else ()
 
     def with_student(self, base: Path) -> Self:
         """The recipe with the folder of its student where that is made from the teacher; made now, where it is not there yet.

@@ -30,14 +30,14 @@ def models(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def url(models, tmp_path_factory):
-    with vllm_server(models[1], max_logprobs=20, log=tmp_path_factory.mktemp("server") / "log") as found:
+    with vllm_server(models[1], tmp_path_factory.mktemp("server") / "log", "--dtype", "float32") as found:
         yield found
 
 
 def served(url, **changes):
     """A tutor behind the server, asked about the likeliest `top_k`."""
     top_k = changes.pop("top_k", 1)
-    return replace(tutor("nowhere"), teacher=Server(url.removesuffix("/v1"), "tiny", None, top_k), **changes)
+    return replace(tutor("nowhere"), teacher=Server(url.removesuffix("/v1"), "served", None, top_k), **changes)
 
 
 def by_hand(student, teacher, said, beta, top_k, theirs):
@@ -89,7 +89,7 @@ def test_a_recipe_with_a_teacher_behind_vllm_is_trained_from_its_answers_to_its_
     path = project(
         tmp_path,
         texts(40),
-        teacher={"kind": "api", "model": "tiny", "base_url": url, "tokenizer": str(teacher), "answers": None},
+        teacher={"kind": "api", "model": "served", "base_url": url, "tokenizer": str(teacher), "answers": None},
         generate={"sampling": {"temperature": 1.0, "max_tokens": 24}},
         filter={"rules": ["finished", "not_empty"], "near_duplicates": False, "decontaminate": {"threshold": 1.0}},
         eval={"sampling": {"max_tokens": 24}},
@@ -100,7 +100,7 @@ def test_a_recipe_with_a_teacher_behind_vllm_is_trained_from_its_answers_to_its_
     for stage in ("generate", "filter", "train"):
         done = one(here, stage)
 
-    assert done.config["teacher"] == {"kind": "api", "id": "tiny", "revision": None}
+    assert done.config["teacher"] == {"kind": "api", "id": "served", "revision": None}
     assert done.results["on_policy"]["answers"] > done.results["on_policy"]["cut"]
     told = [json.loads(line) for line in (here.place.stage("train") / "metrics.jsonl").read_text().splitlines()]
     assert all(line["loss"] > 0 for line in told if "loss" in line)
@@ -115,13 +115,13 @@ def test_a_model_that_the_server_does_not_have_is_one_line(url):
 def test_more_tokens_than_the_server_tells_of_is_one_line(url, monkeypatch):
     monkeypatch.setattr(teacher_server, "RETRIES", 0)
     with pytest.raises(MissingError, match=r"answered 400: .*300") as refused:
-        client(Server(url.removesuffix("/v1"), "tiny", None, 300))
+        client(Server(url.removesuffix("/v1"), "served", None, 300))
     assert "\n" not in str(refused.value)
 
 
 def test_a_server_that_is_away_or_no_vllm_is_one_line(monkeypatch):
     monkeypatch.setattr(teacher_server, "RETRIES", 0)
     with pytest.raises(MissingError, match="cannot be reached: ConnectionError"):
-        client(Server("http://127.0.0.1:9", "tiny"))
+        client(Server("http://127.0.0.1:9", "served"))
     with serve() as other, pytest.raises(MissingError, match="answered 404"):
-        client(Server(other.url.removesuffix("/v1"), "tiny"))
+        client(Server(other.url.removesuffix("/v1"), "served"))

@@ -2,16 +2,11 @@
 
 import gzip
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
 from project import synthdistill
+from vllm_server import vllm_server
 
 from synthdistill.prompt_template import Template
 from synthdistill.records import Completion, Prompt, digest
@@ -62,38 +57,9 @@ def expected(folder):
 
 @pytest.fixture(scope="module")
 def server(folder, tmp_path_factory):
-    """A vLLM server as its documentation starts it, on a free port, while the module's tests of this model run."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--served-model-name", "served"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--enforce-eager"]
-    environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
-    environment["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # other processes have this machine's cores too
-    log = tmp_path_factory.mktemp("server") / "log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
-    try:
-        _wait_for(f"http://127.0.0.1:{port}/health", process, log)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + 600
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-            return
-        except OSError:
-            time.sleep(0.5)
-    pytest.fail(f"the vLLM server did not start:\n{log.read_text(errors='replace')[-2000:]}")
+    """A server that stays while the module's tests of this model run."""
+    with vllm_server(folder, tmp_path_factory.mktemp("server") / "log", "--dtype", "float32") as url:
+        yield url
 
 
 def assert_same(expected: dict[str, Completion], found: list) -> None:

@@ -18,7 +18,7 @@ from synthdistill.errors import MissingError, SamplerError
 from synthdistill.records import Completion, Failure, digest
 from synthdistill.samplers.base import Request, ResponseFormat, Sampling, Workload
 from synthdistill.samplers.transformers import TransformersSampler
-from synthdistill.samplers.vllm import RESTARTS, VllmSampler, _Asked, _given_up, _Gone
+from synthdistill.samplers.vllm import RESTARTS, Asked, VllmSampler, _given_up, _Gone
 from synthdistill.samplers.vllm_engine import _rank
 
 STRICT = (
@@ -94,7 +94,7 @@ def test_an_engine_that_hangs_is_started_again(folder):
 
 
 def test_a_row_that_saw_the_engine_die_too_often_is_left_to_a_later_start():
-    rows = {name: _Asked(request(name), [1], 0.0, deaths) for name, deaths in (("new", 0), ("old", RESTARTS))}
+    rows = {name: Asked(request(name), [1], 0.0, deaths) for name, deaths in (("new", 0), ("old", RESTARTS))}
     [given_up] = _given_up(rows, _Gone("exit -11"))
 
     assert list(rows) == ["new"]

@@ -1,8 +1,10 @@
 """The stage: what is read, dropped and written; killed at any moment, it ends with the same student."""
 
+import importlib.util
 import json
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -14,7 +16,7 @@ from project import jsonl
 from tiny import tiny_model
 
 from synthdistill import shards
-from synthdistill.errors import ChangedError, RecipeError, SynthdistillError, UnfinishedError
+from synthdistill.errors import ChangedError, MissingError, RecipeError, SynthdistillError, UnfinishedError
 from synthdistill.manifest import Counts, open_stage
 from synthdistill.progress import Silent
 from synthdistill.prompts import Config as Prompts
@@ -208,7 +210,34 @@ def test_without_validation_rows_it_says_so_and_trains_every_epoch(tmp_path, mod
 
     assert manifest.results["steps"] == 4
     assert manifest.results["best_validation_loss"] is None
-    assert told.lines == ["train has no validation rows: early_stop has nothing to look at, all 2 epochs are trained"]
+    assert told.lines[0] == "train has no validation rows: early_stop has nothing to look at, all 2 epochs are trained"
+
+
+def test_it_says_what_memory_it_will_need_before_it_starts_and_which_key_helps_where_that_is_not_there(tmp_path, model, monkeypatch):
+    told = Told()
+    run = place(tmp_path, several(8), several(2, first=50))
+    planned = train.plan(train.Config(student=str(model)), prompts=PROMPTS, place=run)
+    monkeypatch.setattr("synthdistill.training.memory.available", lambda: 2**20)
+    do(run, model, told)
+
+    assert (
+        sum(planned["memory"][part] for part in ("weights", "gradients", "optimiser", "activations", "logits"))
+        == planned["memory"]["total"]
+    )
+    assert planned["memory"]["free"] > planned["memory"]["total"] > 16 * 69_000
+    assert re.fullmatch(r"train needs about \d+ MiB of memory \(weights .*, logits \d+ MiB\); 1 MiB are free", told.lines[0])
+    assert re.fullmatch(r"train may not fit: Set \[train\] micro_batch = \d: activations and logits are .*", told.lines[1])
+
+
+@pytest.mark.parametrize("missing", [{"trackers": ["wandb"]}, {"kernels": "hub"}, {"adapter": {"bits": 4}}], ids=str)
+def test_a_package_that_only_this_recipe_needs_is_asked_for_before_the_teacher_is_paid(tmp_path, model, monkeypatch, missing):
+    find = importlib.util.find_spec
+    gone = ("wandb", "kernels", "bitsandbytes")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name in gone else find(name, *rest))
+    config = train.Config(student=str(model), **missing)
+
+    with pytest.raises(MissingError, match="which is not installed"):
+        train.refuse_unfit(config, prompts=PROMPTS, place=Run(tmp_path / "run", tmp_path, "recipe.toml"))
 
 
 def test_it_stops_early_and_keeps_the_best_weights(tmp_path, model):
@@ -384,7 +413,7 @@ def test_killed_after_an_early_stop_it_trains_no_further(tmp_path, model, monkey
     calm, stormy = place(tmp_path / "calm", rows, validation), place(tmp_path / "stormy", rows, validation)
     undisturbed = do(calm, model, **settings)
 
-    def killed(*_):
+    def killed(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

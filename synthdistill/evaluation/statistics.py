@@ -62,6 +62,10 @@ class Paired:
         """A system's mean score, None without rows."""
         return float(self.means_S[system]) if self.n else None
 
+    def interval(self, values_R: Floats) -> Interval:
+        """The 95% interval of a figure from its value in each resample; of two clusters at least."""
+        return _interval(values_R, self.clusters)
+
     def gap(self, one: int, other: int) -> Estimate:
         """Mean score of one system minus that of another."""
         import numpy as np

@@ -275,7 +275,7 @@ def _figures(run: Run) -> dict[str, Any]:
 def spent(run: Run) -> float | None:
     """Dollars that a run paid its teacher; None without a price."""
     paid: list[float] = []
-    for stage in ("generate", "eval"):
+    for stage in ("generate", "label", "eval"):
         if sealed := manifest.load(run.stage(stage)):
             usd = (sealed.results.get("spend") or {}).get("usd", sealed.cost_usd)
             paid += [] if usd is None else [usd]

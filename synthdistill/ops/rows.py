@@ -61,8 +61,9 @@ def look(place: Run, stage: str, *, dropped: bool = False, reason: str | None = 
         case "filter":
             return _table("filter: examples", ["row", "asked", "answer"], shards.read(folder, "examples", Example), _example, limit)
         case "label":
+            coarse = " (coarse at a temperature other than 1)" if manifest.results.get("objective") == "coarse" else ""
             return _table(
-                "label: soft targets, means over positions",
+                f"label: soft targets, means over positions{coarse}",
                 ["row", "tokens", "with targets", "entropy, nats", "mass not stored"],
                 map(_scored, soft_targets.read(folder)),
                 _target,

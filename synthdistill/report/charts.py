@@ -4,6 +4,7 @@ strokes and marks keep their size; colours come from the page's style sheet, and
 levels(comparison)         teacher (diamond), student (disc), base (square), student in use (triangle) between 0 and 100%
 gap(comparison, reach)     student minus teacher with its interval, against zero
 curve(lines)               losses over steps
+learning(levels)           scores over rows, with intervals
 """
 
 import math
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from synthdistill.records import Comparison
+from synthdistill.records import Comparison, Interval
 from synthdistill.report import words
 
 ROW = 32
@@ -23,6 +24,7 @@ _SHAPES = {
     "current": Markup('<path class="mark current" d="M0-6 6 5H-6z"/>'),
     "teacher": Markup('<path class="mark teacher" d="M0-7 7 0 0 7-7 0z"/>'),
     "student": Markup('<circle class="mark student" r="5.5"/>'),
+    "guess": Markup('<circle class="mark guess" r="5.5"/>'),
 }
 
 
@@ -132,6 +134,54 @@ def curve(lines: Sequence[Line]) -> Markup:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A score at a number of rows, with its interval where there is one; `guess` where it is extrapolated."""
+
+    rows: int
+    value: float | None
+    interval: Interval | None
+    guess: bool = False
+
+
+def learning(levels: Sequence[Level]) -> Markup:
+    """Scores over the rows that were trained on, whose axis is logarithmic."""
+    told = [level for level in levels if level.value is not None or level.interval is not None]
+    ends = [
+        end
+        for level in told
+        for end in (level.value, *((level.interval.low, level.interval.high) if level.interval else ()))
+        if end is not None
+    ]
+    heights = _nice(min(ends, default=0.0), max(ends, default=1.0))
+    across = Reach(math.log2(levels[0].rows) - 0.3, math.log2(levels[-1].rows) + 0.3, [])
+    drawn = [_score_tick(heights, tick) for tick in heights.ticks]
+    drawn += [_step_tick(across, math.log2(level.rows), level.rows) for level in levels]
+    measured = [(math.log2(level.rows), level.value) for level in told if level.value is not None and not level.guess]
+    if len(measured) > 1:
+        drawn.append(_path(measured, across, heights, 0))
+    for level in told:
+        x, kind = _number(across.place(math.log2(level.rows))), " guess" if level.guess else ""
+        if level.interval is not None:
+            low, high = (_number((100 - heights.place(end)) / 100 * CURVE) for end in (level.interval.low, level.interval.high))
+            drawn.append(Markup('<line class="interval{0}" x1="{1}%" x2="{1}%" y1="{2}" y2="{3}"/>').format(kind, x, low, high))
+        if level.value is not None:
+            shape, y = _SHAPES["guess" if level.guess else "student"], _number((100 - heights.place(level.value)) / 100 * CURVE)
+            drawn.append(Markup('<svg x="{}%" y="{}" overflow="visible">{}</svg>').format(x, y, shape))
+    said = "; ".join(f"{words.count(each.rows)} rows {words.share(each.value)}{' extrapolated' if each.guess else ''}" for each in told)
+    return Markup('<svg class="curve" width="100%" height="{}" role="img" aria-label="{}"><title>{}</title><desc>{}</desc>{}</svg>').format(
+        CURVE + 24, "Score over rows", "Score over rows", said, _joined(drawn)
+    )
+
+
+def _score_tick(heights: Reach, tick: float) -> Markup:
+    y = _number((100 - heights.place(tick)) / 100 * CURVE)
+    line = Markup('<line class="tick" x1="0" x2="100%" y1="{0}" y2="{0}"/>').format(y)
+    return line + Markup('<text class="tick-label" x="-8" y="{}" dy="0.35em" text-anchor="end">{}</text>').format(
+        y, _tick_text(tick, False)
+    )
+
+
 def _path(points: list[tuple[float, float]], across: Reach, heights: Reach, number: int) -> Markup:
     """A line (stretched to the width, its stroke not) and, for all but the first line, a mark at each of its points."""
     at = [(across.place(step), 100 - heights.place(loss)) for step, loss in points]
@@ -162,11 +212,11 @@ def _loss_tick(heights: Reach, tick: float, log: bool) -> Markup:
     return line + Markup('<text class="tick-label" x="-8" y="{}" dy="0.35em" text-anchor="end">{}</text>').format(y, label)
 
 
-def _step_tick(across: Reach, step: float) -> Markup:
+def _step_tick(across: Reach, step: float, label: float | None = None) -> Markup:
     place = across.place(step)
     anchor = "end" if place > 99 else "middle"
     return Markup('<text class="tick-label" x="{}%" y="{}" text-anchor="{}">{}</text>').format(
-        _number(place), CURVE + 18, anchor, words.count(step)
+        _number(place), CURVE + 18, anchor, words.count(step if label is None else label)
     )
 
 

@@ -63,6 +63,8 @@ def _filter(filtered: Manifest) -> list[Step]:
 def _label(labelled: Manifest) -> list[Step]:
     counts, mass = labelled.counts, labelled.results.get("discarded_mass")
     remark = "" if mass is None else f"{mass:.2g} of the teacher's probability is not stored, in the mean over tokens"
+    if labelled.results.get("objective") == "coarse":
+        remark += "; at a temperature other than 1 the objective is coarse: classes are tempered, no normaliser is known"
     return [Step("label", "examples scored", "examples", counts.read, counts.written, _some(counts.dropped), remark)]
 
 

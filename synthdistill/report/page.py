@@ -24,6 +24,7 @@ from synthdistill.report.examples import browser
 from synthdistill.report.figures import load
 from synthdistill.report.funnel import funnel
 from synthdistill.report.keys import key_figures
+from synthdistill.report.learning import of as learning_curve
 from synthdistill.report.provenance import provenance
 from synthdistill.runs import Run
 from synthdistill.shards import seal
@@ -66,6 +67,7 @@ def _render(place: Run, manifests: dict[str, Manifest]) -> str:
             keys=key_figures(figures),
             metrics=metrics(figures),
             funnel=_drawn_funnel(manifests),
+            curve=learning_curve(place),
             training=_training(place, manifests["train"]),
             spending=_spending(manifests),
             manifests=manifests,

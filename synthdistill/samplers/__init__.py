@@ -1,4 +1,4 @@
-"""Models behind one door: `open_sampler` and `identify` choose by the `kind` of the table.
+"""Models behind one door: `open_sampler`, `open_scorer` and `identify` choose by the `kind` of the table.
 
 identity = identify(config.teacher, base)
 with open_sampler(config.teacher, base, Workload()) as sampler: ...
@@ -80,16 +80,45 @@ def open_sampler(model: Model, base: Path, workload: Workload) -> Sampler:
         case VllmModel():
             from synthdistill.samplers.vllm import VllmSampler
 
-            place = model_folder(model.model, base)
-            adapter = (adapter_folder(model.lora, base) or model.lora) if model.lora else None
+            path, revision = weights_of(model, base)
             return VllmSampler(
-                str(place or model.model),
+                path,
                 identify(model, base).id,
                 workload,
-                revision=model.revision,
+                revision=revision,
                 engine=model.arguments(),
-                lora=str(adapter) if adapter else None,
+                lora=_lora(model, base),
             )
+
+
+def open_scorer(model: ApiModel | VllmModel, base: Path, workload: Workload, *, top: int, vocabulary: int, longest: int) -> Sampler:
+    """Open a served model as one that scores (`samplers/scores.py`): asked for so many tokens of a place at most, of a vocabulary of about
+    so many, and for rows of `longest` ids at most.
+
+    Raises:
+        RecipeError, MissingError: the model, the key, the server or the extra is not there.
+    """
+    if isinstance(model, ApiModel):
+        from synthdistill.samplers.api_scores import ApiScores
+
+        return ApiScores(model.base_url, model.model, api_key(model), workload, model.rpm, model.tpm, longest=longest, top=top)
+    from synthdistill.samplers.vllm_scores import VllmScores
+
+    path, revision = weights_of(model, base)
+    return VllmScores(
+        path,
+        identify(model, base).id,
+        workload,
+        top=top,
+        vocabulary=vocabulary,
+        revision=revision,
+        engine=model.arguments(),
+        lora=_lora(model, base),
+    )
+
+
+def _lora(model: VllmModel, base: Path) -> str | None:
+    return str(adapter_folder(model.lora, base) or model.lora) if model.lora else None
 
 
 def weights_of(model: TransformersModel | BuiltinModel | VllmModel, base: Path) -> tuple[str, str | None]:

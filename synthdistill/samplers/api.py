@@ -43,7 +43,7 @@ class ApiSampler(Closing):
         tpm: float | None = None,
         extra: dict[str, Any] | None = None,
     ) -> None:
-        urls = [_address(each) for each in ([base_url] if isinstance(base_url, str) else base_url)]
+        urls = [address(each) for each in ([base_url] if isinstance(base_url, str) else base_url)]
         key = key.strip() if key else None
         if key and not (key.isascii() and key.isprintable()):
             raise MissingError("the key holds characters that no key has (a line break, a quote from a document)", "Set the variable again")
@@ -62,7 +62,12 @@ class ApiSampler(Closing):
             dispatch.close()
 
 
-def _address(base_url: str) -> "URL":
+def address(base_url: str, path: str = "chat/completions") -> "URL":
+    """Where requests to a server go.
+
+    Raises:
+        RecipeError: it is no http(s) address.
+    """
     from yarl import URL
 
     expected = 'Give one like "http://localhost:8000/v1"'
@@ -72,4 +77,9 @@ def _address(base_url: str) -> "URL":
         raise RecipeError(f"[teacher] base_url {base_url!r} is no address: {error}", expected) from error
     if url.scheme not in ("http", "https") or not url.host:
         raise RecipeError(f"[teacher] base_url {base_url!r} is no http address", expected)
-    return url if url.path.endswith("/chat/completions") else url / "chat" / "completions"
+    chat = "/chat/completions"
+    return (
+        url.with_path(f"{url.path.removesuffix(chat)}/{path}", keep_query=True)
+        if url.path.endswith(chat)
+        else url.joinpath(*path.split("/"))
+    )

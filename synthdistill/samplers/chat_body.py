@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from synthdistill.chat_answer import Answer, Body, convert, read, shares, usage
-from synthdistill.records import Completion, Usage
+from synthdistill.records import Completion, Usage, encode
 from synthdistill.samplers.base import Request, row_seed
 from synthdistill.samplers.response import fields
 from synthdistill.thinking import apart
@@ -71,6 +71,24 @@ def body(
         found |= fields(request.response)
     found |= extra or {}
     return {name: value for name, value in found.items() if name not in without} if without else found
+
+
+class Chat:
+    """Talk at /chat/completions."""
+
+    def size(self, request: Request) -> int:
+        """Bytes of messages and tools as JSON."""
+        return len(encode([request.prompt.messages, request.prompt.tools]))
+
+    def body(
+        self, model: str, first: Request, count: int, *, held: bool, without: Collection[str], extra: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        """As `body`."""
+        return body(model, first, count, held=held, without=without, extra=extra)
+
+    def read(self, raw: bytes, requests: Sequence[Request], model: str, latency_s: float) -> list[Completion]:
+        """As `completions`."""
+        return completions(raw, requests, model, latency_s)
 
 
 def completion(raw: bytes, request: Request, model: str, latency_s: float) -> Completion:

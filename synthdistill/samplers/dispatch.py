@@ -20,7 +20,7 @@ from synthdistill.budget import NOTHING
 from synthdistill.errors import MissingError, SamplerError
 from synthdistill.records import Completion, Failure
 from synthdistill.samplers.base import Request
-from synthdistill.samplers.chat_body import BadBody, completions
+from synthdistill.samplers.chat_body import BadBody
 from synthdistill.samplers.endpoint import Endpoint, Sent
 from synthdistill.samplers.exchange import Exchange
 from synthdistill.samplers.service import Service
@@ -240,7 +240,7 @@ class Dispatch:
 
     def _understand(self, ask: Ask, endpoint: Endpoint, sent: Sent, raw: bytes, at: float) -> None:
         try:
-            found = completions(raw, ask.requests, self.service.model, round(at - sent.at, 4))
+            found = self.service.talk.read(raw, ask.requests, self.service.model, round(at - sent.at, 4))
         except BadBody as error:
             self._troubled(ask, endpoint, sent, Trouble("bad_body", str(error), paid=True))
         else:

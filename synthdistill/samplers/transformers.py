@@ -68,6 +68,7 @@ class TransformersSampler(Closing):
             model = AutoModelForCausalLM.from_pretrained(
                 path, revision=revision, local_files_only=is_local(path), dtype="auto" if device == "cuda" else torch.float32
             )
+            _unpack(model)
         self.model: Any = model.to(device).eval()
         self.ends = _ends(model.generation_config.eos_token_id, self.tokenizer.bare.eos_token_id)
         pad = self.tokenizer.bare.pad_token_id
@@ -246,6 +247,12 @@ def _nucleus(logprobs: Any, top_ps: Any) -> Any:
     ordered, places = logprobs.sort(dim=-1, descending=True)
     before = ordered.exp().cumsum(-1) - ordered.exp()
     return logprobs.scatter(-1, places, ordered.masked_fill(before >= top_ps, float("-inf")))
+
+
+def _unpack(model: Any) -> None:
+    """Weights of a quantised model as numbers; else the first answer would wait for it, and draw a bar."""
+    if hasattr(model, "ct_decompress_hook"):
+        model.hf_quantizer.compressor.decompress_model(model)
 
 
 def _stops(row: _Row) -> list[str]:

@@ -9,30 +9,18 @@ The whole distribution is seen at each position, so its entropy, the mass of wha
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from synthdistill.records import digest
+from synthdistill.samplers.scores import Answer as Answer
 from synthdistill.samplers.transformers import WINDOW, TransformersSampler
 from synthdistill.soft_targets import Capture, SoftTargets, answer_hash
 
 CELLS = 1 << 26
 """Logits of one forward pass: 256 MiB of float32, and about three times that while they are worked on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer to be scored, as ids: what the teacher reads before it, and what the student will learn."""
-
-    example_id: str
-    prompt: list[int]
-    token_ids: list[int]
-
-    def __len__(self) -> int:
-        return len(self.prompt) + len(self.token_ids)
 
 
 class Scorer:

@@ -56,7 +56,7 @@ def refusal(status: int, raw: bytes, headers: Mapping[str, str]) -> Trouble:
         return Trouble("rate_limited", message, counts=False, status=status, wait_s=retry_after(headers))
     if status >= 500 or status in _PASSING:
         return Trouble("server_error", message, status=status, wait_s=retry_after(headers))
-    if said.code == "context_length_exceeded":
+    if said.code == "context_length_exceeded" or said.parameter == "input_tokens":  # OpenAI's word for it, and vLLM's
         return Trouble("too_long", message, final=True, status=status)
     if status in _ADDRESS or status == 429 or 300 <= status < 400:
         return Trouble("refused", message, final=True, status=status)

@@ -45,7 +45,7 @@ _FINISH: dict[str, Finish] = {"stop": "stop", "length": "length"}
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class Asked:
     """A row that the engine has. `since` is of time.perf_counter."""
 
     request: Request
@@ -95,7 +95,7 @@ class VllmSampler(Closing):
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Completion | Failure]:
         waiting = iter(requests)
-        asked: dict[str, _Asked] = {}
+        asked: dict[str, Asked] = {}
         starts = 0
         try:
             while True:
@@ -121,7 +121,7 @@ class VllmSampler(Closing):
             self._engine.close()
             self._engine = None
 
-    def _open(self, asked: dict[str, _Asked], starts: int) -> "_Engine":
+    def _open(self, asked: dict[str, Asked], starts: int) -> "_Engine":
         """The engine; a new one is given the rows that the last one took with it.
 
         Raises:
@@ -151,7 +151,7 @@ class VllmSampler(Closing):
             hint = "What was answered is kept; the same command goes on from there"
             raise SamplerError(f"the vLLM engine died {starts} times without an answer between ({gone}){tail}", hint) from gone
 
-    def _feed(self, engine: "_Engine", waiting: Iterator[Request], asked: dict[str, _Asked]) -> Iterator[Failure]:
+    def _feed(self, engine: "_Engine", waiting: Iterator[Request], asked: dict[str, Asked]) -> Iterator[Failure]:
         """Fill the engine up. Rows that it cannot be asked come out as failures."""
         new: list[Ask] = []
         while len(asked) < self._room and (request := next(waiting, None)) is not None:
@@ -159,7 +159,7 @@ class VllmSampler(Closing):
             if isinstance(ids, Failure):
                 yield ids
                 continue
-            asked[request.id] = _Asked(request, ids, time.perf_counter())
+            asked[request.id] = Asked(request, ids, time.perf_counter())
             new.append(self._ask(asked[request.id]))
             if len(new) == AT_ONCE:
                 engine.ask(new)
@@ -175,13 +175,13 @@ class VllmSampler(Closing):
             self._last = (request.prompt, ids)
         return self._last[1]
 
-    def _ask(self, row: _Asked) -> Ask:
+    def _ask(self, row: Asked) -> Ask:
         sampling = row.request.sampling
         room = self.tokenizer.room(row.request, row.ids)
         shape = _shape(row.request.response)
         return Ask(row.request.id, row.ids, sampling.temperature, sampling.top_p, room, sampling.stop, row_seed(row.request), shape)
 
-    def _read(self, asked: _Asked, found: Done | Refused) -> Completion | Failure:
+    def _read(self, asked: Asked, found: Done | Refused) -> Completion | Failure:
         if isinstance(found, Refused):
             return failure(asked.request, "rejected", found.message)
         text = self.tokenizer.text(found.ids)
@@ -207,7 +207,7 @@ def _shape(response: ResponseFormat | None) -> Shape | None:
     return Shape(response.kind, json.dumps(response.value) if response.kind == "json_schema" else response.value)
 
 
-def _given_up(asked: dict[str, _Asked], gone: _Gone) -> Iterator[Failure]:
+def _given_up(asked: dict[str, Asked], gone: _Gone) -> Iterator[Failure]:
     """Count a death for each row in flight. A row that has seen too many is left to a later start."""
     for name, row in list(asked.items()):
         asked[name] = replace(row, deaths=row.deaths + 1)

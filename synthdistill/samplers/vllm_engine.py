@@ -27,6 +27,13 @@ GPU_SHARE = 0.9
 """Of a GPU's memory, where the recipe does not say. The engine has the GPU to itself (eval runs teacher and student one after the other),
 so nearly all of it: what the weights leave is cache, and a larger cache is a larger batch. A tenth stays for a desktop and for what vLLM
 cannot foresee when it sizes its cache; with its own 0.92 it refuses to start where a little more than that is taken already."""
+SCORING_SHARE = 0.8
+"""The same for an engine that scores: its cache holds what it reads in a step, and the log-probabilities of that, [tokens, vocabulary] in
+float32, are in no estimate of vLLM's."""
+SCORED_CELLS = 1 << 28
+"""Log-probabilities of one step: 1 GiB of float32, and as much again while they are made."""
+SCORED_ROWS = 256
+"""Rows of one step at most."""
 
 
 class Setup(msgspec.Struct, tag=True):
@@ -37,6 +44,14 @@ class Setup(msgspec.Struct, tag=True):
     rows: int | None
     engine: dict[str, Any]
     lora: str | None = None
+    scores: "Scores | None" = None
+
+
+class Scores(msgspec.Struct):
+    """What an engine that scores is to be ready for: so many tokens of each place, in a vocabulary of about so many."""
+
+    top: int
+    vocabulary: int
 
 
 class Shape(msgspec.Struct, tag=True):
@@ -57,6 +72,9 @@ class Ask(msgspec.Struct, tag=True):
     stop: list[str] | None
     seed: int
     shape: Shape | None = None
+    top: int = 0
+    """So many of the likeliest tokens are wanted at each place from `start` on; 0 where an answer is."""
+    start: int = 0
 
 
 class Ready(msgspec.Struct, tag=True):
@@ -80,6 +98,9 @@ class Done(msgspec.Struct, tag=True):
     ids: list[int]
     finish: str
     cached: int
+    top_ids: bytes = b""
+    """int32 [places, top], and the log-probabilities of these ids as float32."""
+    top_logprobs: bytes = b""
 
 
 class Refused(msgspec.Struct, tag=True):
@@ -114,15 +135,16 @@ def main(descriptor: int) -> None:
 def _serve(connection: Connection, asks: "queue.SimpleQueue[list[Ask]]", engine: Any, adapter: Any) -> None:
     """Step, take new rows in between two steps, hand over what is done after each."""
     grammars = _Grammars()
+    scored: dict[str, Ask] = {}
     told = time.monotonic()
     while True:
         found: list[Done | Refused] = []
         while not engine.has_unfinished_requests() or not asks.empty():
-            found += _add(engine, asks.get(), adapter)
+            found += _add(engine, asks.get(), adapter, scored)
             if found:
                 break
         if engine.has_unfinished_requests():
-            found += [_done(output, grammars) for output in engine.step() if output.finished]
+            found += [_done(output, grammars, scored.pop(output.request_id, None)) for output in engine.step() if output.finished]
         if found or time.monotonic() - told > ALIVE_S:
             connection.send_bytes(msgspec.msgpack.encode(found))
             told = time.monotonic()
@@ -155,7 +177,9 @@ def _engine(setup: Setup) -> tuple[Any, Any]:
     if current_platform.is_cpu():
         arguments |= {"dtype": "float32", "enforce_eager": True}
     else:  # -1: the model's whole context, or what fits in memory of it, instead of no start
-        arguments |= {"gpu_memory_utilization": GPU_SHARE, "max_model_len": -1}
+        arguments |= {"gpu_memory_utilization": SCORING_SHARE if setup.scores else GPU_SHARE, "max_model_len": -1}
+    if setup.scores:
+        arguments |= _scoring(setup.scores, setup.rows)
     if adapter is not None:
         arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": _rank(Path(adapter.lora_path))}
     arguments |= setup.engine
@@ -164,6 +188,12 @@ def _engine(setup: Setup) -> tuple[Any, Any]:
     if adapter is not None:
         engine.add_lora(adapter)  # now, so that a broken one is told at the start and not by a dead engine
     return engine, adapter
+
+
+def _scoring(scores: Scores, rows: int | None) -> dict[str, Any]:
+    """Log-probabilities are made of all tokens of a step: steps are as small as their memory asks for. A prompt may be longer than one."""
+    tokens = max(512, min(8192, SCORED_CELLS // scores.vocabulary))
+    return {"max_logprobs": scores.top, "max_num_batched_tokens": tokens, "max_num_seqs": min(rows or SCORED_ROWS, tokens)}
 
 
 def _refuse_unknown(arguments: dict[str, Any], known: list[str]) -> None:
@@ -199,7 +229,8 @@ def _rank(folder: Path) -> int:
     return int(min(each for each in ranks if each >= rank))
 
 
-def _add(engine: Any, asks: list[Ask], adapter: Any) -> list[Done | Refused]:
+def _add(engine: Any, asks: list[Ask], adapter: Any, scored: dict[str, Ask]) -> list[Done | Refused]:
+    """Hand rows to the engine; those to be scored are noted in `scored`."""
     refused: list[Done | Refused] = []
     for ask in asks:
         try:
@@ -207,6 +238,8 @@ def _add(engine: Any, asks: list[Ask], adapter: Any) -> list[Done | Refused]:
         except Exception as error:  # a schema is refused by whichever library reads it, in its own way; the row has its words
             engine.abort_request([ask.id])
             refused.append(Refused(ask.id, _words(error)))
+        else:
+            scored |= {ask.id: ask} if ask.top else {}
     return refused
 
 
@@ -224,14 +257,33 @@ def _sampling(ask: Ask) -> Any:
         detokenize=bool(ask.stop),  # the parent makes the text; only stop strings need it here
         output_kind=RequestOutputKind.FINAL_ONLY,
         structured_outputs=StructuredOutputsParams(**shape) if shape else None,
+        prompt_logprobs=ask.top or None,
+        flat_logprobs=bool(ask.top),
     )
 
 
-def _done(output: Any, grammars: "_Grammars") -> Done | Refused:
+def _done(output: Any, grammars: "_Grammars", scored: Ask | None) -> Done | Refused:
     answer = output.outputs[0]
     if answer.finish_reason == "error":
         return Refused(output.request_id, grammars.words or "the engine gave this row up without a word")
+    if scored:
+        return _scores(output, scored)
     return Done(output.request_id, list(answer.token_ids), answer.finish_reason or "", output.num_cached_tokens or 0)
+
+
+def _scores(output: Any, ask: Ask) -> Done | Refused:
+    """Each place has its own token first, whichever it is, and then the likeliest ones, it among them or not: no token is counted twice."""
+    import numpy as np
+
+    found = output.prompt_logprobs
+    if found is None or len(found) != len(ask.ids):
+        return Refused(ask.id, "vLLM gave no log-probabilities of the prompt")
+    first = found.start_indices[ask.start]
+    ids, logprobs = (np.asarray(each[first:]).reshape(len(ask.ids) - ask.start, -1) for each in (found.token_ids, found.logprobs))
+    if ids.shape[-1] != ask.top + 1 or ids[:, 0].tolist() != ask.ids[ask.start :]:
+        return Refused(ask.id, "vLLM scored other tokens than it was asked for")
+    top_ids, top_logprobs = ids[:, 1:].astype(np.int32).tobytes(), logprobs[:, 1:].astype(np.float32).tobytes()
+    return Done(ask.id, list(output.outputs[0].token_ids), "length", output.num_cached_tokens or 0, top_ids, top_logprobs)
 
 
 class _Grammars(logging.Handler):

@@ -17,7 +17,6 @@ from itertools import islice
 from synthdistill.budget import NOTHING, Amount
 from synthdistill.records import encode
 from synthdistill.samplers.base import Request
-from synthdistill.samplers.chat_body import body
 from synthdistill.samplers.service import Service
 from synthdistill.samplers.trouble import Trouble
 
@@ -114,7 +113,7 @@ class Waiting:
         service, way = self.service, (ask.held, len(self.service.without))
         if ask.written != way:
             first, count = ask.requests[0], len(ask.requests)
-            ask.data = encode(body(service.model, first, count, held=ask.held, without=service.without, extra=service.extra))
+            ask.data = encode(service.talk.body(service.model, first, count, held=ask.held, without=service.without, extra=service.extra))
             ask.written = way
         return ask.data
 
@@ -135,7 +134,7 @@ class Waiting:
         return request.prompt.id == first.prompt.id and request.sampling == first.sampling
 
     def _asked(self, group: list[Request]) -> Ask:
-        prompt, held = group[0].prompt, group[0].response is not None and self.service.holds is not False
-        ask = Ask(group, len(encode([prompt.messages, prompt.tools])) if self._weighed else 1, held=held)
+        held = group[0].response is not None and self.service.holds is not False
+        ask = Ask(group, self.service.talk.size(group[0]) if self._weighed else 1, held=held)
         self.write(ask)
         return ask

@@ -34,6 +34,8 @@ class Asked:
     requests: list[Request]
     answers: Answers = field(default_factory=dict)
     form: Form = PLAIN
+    verb: str = "eval"
+    """The command that asks, and asks again for what is missing."""
 
     @classmethod
     def of(
@@ -88,7 +90,7 @@ class Asked:
             open_sampler(self.model, place.base, workload) as sampler,
             shards.Journal(folder, f"answers-{self.name}") as completions,
             shards.Journal(folder, "failures") as failures,
-            progress.task(f"eval {self.name}", total=total, done=total - len(missing)) as advance,
+            progress.task(f"{self.verb} {self.name}", total=total, done=total - len(missing)) as advance,
         ):
             for completion in settle_open(self.model, workload, missing):
                 completions.append(completion)
@@ -105,7 +107,7 @@ class Asked:
             failed = [row.message for row in self.failures() if row.retryable]
             raise SynthdistillError(
                 f"{len(missing)} of {total} answers ({self.name}) could not be had" + (f"; the first: {failed[0]}" if failed else ""),
-                f"What was answered is kept; ask again for the rest with: {place.command('eval')}",
+                f"What was answered is kept; ask again for the rest with: {place.command(self.verb)}",
             )
 
     def seal(self, folder: Path, count: int) -> list[shards.Output]:

@@ -267,7 +267,7 @@ def _read(config: Config, place: Run, limit: int | None, current: Run | None) ->
         who = "the student, or the one in use," if current else "the student"
         reason = f"{who} was trained on all {len(prompts)}" if prompts else "that split has none"
         raise RecipeError(f"no held-out prompt to judge the student on: {reason}", "Raise [prompts] held_out, or name a file there")
-    _refuse_unjudgeable(config, kept)
+    refuse_unjudgeable(config, kept)
     ids = {prompt.id for prompt in kept}
     judged: Answers = {prompt_id: row for prompt_id, row in answers.items() if prompt_id in ids}
     return _HeldOut(kept, judged, len(prompts) - len(untrained), len(untrained) - len(kept))
@@ -280,8 +280,12 @@ def _failed_for_good(folder: Path) -> set[str]:
     return {row.prompt_id for row in rows if not row.retryable}
 
 
-def _refuse_unjudgeable(config: Config, prompts: list[Prompt]) -> None:
-    """A score that can judge none of the references is a mistake in the recipe; no references at all are not."""
+def refuse_unjudgeable(config: Config, prompts: list[Prompt]) -> None:
+    """A score that can judge none of the references is a mistake in the recipe; no references at all are not.
+
+    Raises:
+        RecipeError: it is one.
+    """
     score, gold = config.metrics[0], [prompt.reference for prompt in prompts if prompt.reference is not None]
     if not gold or score == "agreement":
         return

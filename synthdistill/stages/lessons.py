@@ -12,25 +12,62 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from synthdistill import soft_targets
 from synthdistill.errors import RecipeError
 from synthdistill.progress import Progress, Silent
 from synthdistill.records import digest
 from synthdistill.runs import Run
+from synthdistill.samplers import identify, weights_of
+from synthdistill.samplers.base import BuiltinModel, Model, TransformersModel, VllmModel
 from synthdistill.settings import Settings
-from synthdistill.stages.material import STAGE, Material
+from synthdistill.stages.material import STAGE, Material, Rows
 from synthdistill.training.divergence import Divergence, Objective, Tail
+from synthdistill.training.features import FEWEST, Likeness, Match, even
+from synthdistill.training.guards import quiet
 from synthdistill.training.hyperparameters import Hyperparameters
 from synthdistill.training.render import Rendered
 from synthdistill.training.sft import fit, load_student
 from synthdistill.training.soft import Lesson, Shelf
+from synthdistill.training.student import Source, layers, open_tokenizer
 from synthdistill.training.sweep import Point, agreement, best, points, sweep
+from synthdistill.training.vocabulary import shared_vocabulary
 
 SHELF, SWEEP = FOLDERS = ("soft-targets", "sweep")
 """Of the stage, while it works: soft targets by position, and the trainings that are compared."""
 ALPHA = 0.3
+
+
+class Features(Settings):
+    """`[train] method` `features`: what goes on inside the teacher, compared while the student is trained (`training/features.py`)."""
+
+    layers: Literal["even"] | list[list[int]] = "even"
+    """Layers whose states are compared, as [student's, teacher's] from 0; `even` gives each of the student's one of the teacher's."""
+    weight: float = Field(1.0, gt=0)
+    """Of their part in the loss, which is beside that of the tokens."""
+    attention: bool = False
+    """What these layers attend to as well."""
+    relational: bool = False
+    """The distances between the rows of a forward pass as well."""
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _pairs(cls, layers: Any) -> Any:
+        pairs = isinstance(layers, list) and all(
+            isinstance(pair, list) and len(pair) == 2 and all(type(layer) is int and layer >= 0 for layer in pair) for pair in layers
+        )
+        if layers != "even" and not pairs:
+            raise ValueError("should be \"even\" or pairs [student's layer, teacher's layer], counted from 0")
+        return layers
+
+    @model_validator(mode="after")
+    def _compares_something(self) -> Self:
+        if not self.layers and (self.attention or not self.relational):
+            raise ValueError("layers = [] compares no layers: name some, or set relational = true without attention")
+        if self.layers != "even" and len(set(map(tuple, self.layers))) < len(self.layers):
+            raise ValueError("layers names a pair twice")
+        return self
 
 
 class Sft(Settings):
@@ -39,6 +76,7 @@ class Sft(Settings):
     kind: Literal["sft"] = "sft"
     loss: Literal["dft"] | None = None
     """None is cross-entropy; `dft` weighs each token by the probability that the student gives it (Wu et al. 2025, arXiv 2508.05629)."""
+    features: Features | None = None
 
 
 class Soft(Settings):
@@ -46,7 +84,8 @@ class Soft(Settings):
 
     kind: Literal["soft"]
     temperature: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
-    """T: 1, or one of `[label] temperatures`; `auto` tries them all, with several `alpha`, on the validation rows."""
+    """T: 1, or one of `[label] temperatures`; `auto` tries them all, with several `alpha`, on the validation rows. With a teacher behind
+    vLLM or an address any number: none is stored, and the classes are tempered."""
     alpha: float | None = Field(None, ge=0, le=1)
     """The part of plain cross-entropy on the answers: alpha CE + (1 - alpha) T^2 D. None is 0.3, or what `auto` finds."""
     sweep_rows: int = Field(2_000, ge=1)
@@ -55,6 +94,7 @@ class Soft(Settings):
     """D: forward KL(teacher || student), reverse, js (Jensen-Shannon) or skew, which mixes `beta` of the teacher into the student."""
     beta: float = Field(0.5, gt=0, lt=1)
     """Of `js` and `skew`."""
+    features: Features | None = None
 
     def what(self) -> dict[str, Any]:
         """Rows of a sweep decide nothing where there is none."""
@@ -96,28 +136,104 @@ class OnPolicy(Settings):
 
 def soft_of(method: Sft | Soft | OnPolicy) -> Soft | None:
     """The part of a method that learns from what `label` stores."""
-    first = method.first if isinstance(method, OnPolicy) else method
-    return first if isinstance(first, Soft) else None
+    taught = lesson_of(method)
+    return taught if isinstance(taught, Soft) else None
+
+
+def lesson_of(method: Sft | Soft | OnPolicy) -> Sft | Soft:
+    """What is learned from the teacher's answers: the method itself, or what comes first."""
+    return (method.first or Sft()) if isinstance(method, OnPolicy) else method
 
 
 def find(
-    method: Soft, settings: Hyperparameters, material: Material, place: Run, tail: Tail, progress: Progress
+    method: Soft,
+    settings: Hyperparameters,
+    material: Material,
+    place: Run,
+    tail: Tail,
+    progress: Progress,
+    coarse: Sequence[float] = (),
+    *,
+    features: Likeness | None = None,
+    folder: Path | None = None,
 ) -> tuple[Lesson | None, dict[str, Any]]:
-    """What is learned beside the tokens (None where `auto` found that nothing should be), and the figures of its choice.
+    """What is learned beside the tokens (None where `auto` found that nothing should be), and the figures of its choice. `coarse` are the
+    temperatures that `auto` tries where none is stored. `features` are learned in its trainings as well; `folder` is where it works, else
+    that of the stage.
 
     Raises:
         RecipeError: `auto` has no validation rows to look at.
         StorageError: soft targets are not there, or those of another answer; the disk is full.
     """
-    folder = place.stage(STAGE)
+    folder = folder or place.stage(STAGE)
     ids = [row.example_id for row in material.rows]
     if method.temperature == "auto":
-        point, found = _auto(method, settings, material, ids, place, tail, progress)
+        point, found = _auto(method, settings, material, ids, place, tail, progress, coarse, features, folder / SWEEP)
     else:
         point, found = Point(method.temperature, ALPHA if method.alpha is None else method.alpha), {}
     if point.alpha == 1.0:
         return None, found
-    return _lesson(method, point, _shelf(folder / SHELF, ids, material.train, place), tail), found
+    lesson = _lesson(method, point, _shelf(folder / SHELF, ids, material.train, place), tail)
+    return lesson, found | {"objective": "coarse" if lesson.coarse else "exact"}
+
+
+def fault(method: Sft | Soft, settings: Rows, teacher: Model) -> str | None:
+    """Why a recipe cannot have features, None where it can or has none."""
+    if method.features is None:
+        return None
+    if not isinstance(teacher, TransformersModel | BuiltinModel | VllmModel):
+        return f"[train] method features needs the teacher's weights here, [teacher] kind = {teacher.kind!r} has none: leave features out"
+    if isinstance(teacher, VllmModel) and teacher.lora:
+        return "[train] method features would compare with the teacher without its [teacher] lora: merge the adapter into the model"
+    if settings.template:
+        return (
+            "[train] method features compares teacher and student token by token, so that they must read the same prompt: "
+            "leave [train] template out, or features"
+        )
+    if method.features.relational and min(settings.batch_size, settings.micro_batch or FEWEST) < FEWEST:
+        return f"[train] method features relational compares rows of one forward pass: set batch_size and micro_batch to {FEWEST} or more"
+    return None
+
+
+def likeness(method: Sft | Soft, teacher: Model | None, material: Material, name: str, base: Path) -> tuple[Likeness | None, Material]:
+    """What is compared inside teacher and student, None where nothing is, and the rows that the teacher can read. `name` is the student's.
+
+    Raises:
+        RecipeError, MissingError: the teacher cannot be opened, has another tokenizer, or not the layers that are named.
+        SynthdistillError: no row is left.
+    """
+    if method.features is None:
+        return None, material
+    assert teacher is not None  # a recipe has one
+    match, context = matched(method.features, teacher, name, material.source, base)
+    rows = zip(material.rows, material.train, strict=True)
+    long = {row.id for row, ids in rows if context is not None and len(ids) > context}
+    return Likeness(match, method.features.weight), material.without(long, "teacher_too_long")
+
+
+def matched(features: Features, teacher: Model, name: str, source: Source, base: Path) -> tuple[Match, int | None]:
+    """Which layers are compared, and how many tokens the teacher can read.
+
+    Raises:
+        RecipeError, MissingError: as `likeness`.
+    """
+    assert isinstance(teacher, TransformersModel | BuiltinModel | VllmModel)  # as `fault` has it
+    weights, revision = weights_of(teacher, base)
+    with quiet():
+        tokenizer, context = open_tokenizer(weights, revision)
+        try:
+            shared_vocabulary(tokenizer, identify(teacher, base).id, source.tokenizer, name)
+        except RecipeError as error:
+            raise RecipeError(error.message, "Features need one: take a student of the teacher's family, or leave features out") from error
+        count, of = layers(source.model), layers(weights, revision)
+    pairs = even(count, of) if features.layers == "even" else tuple((pair[0], pair[1]) for pair in features.layers)
+    for who, side, there in (("student", 0, count), ("teacher", 1, of)):
+        if beyond := [pair for pair in pairs if pair[side] >= there]:
+            raise RecipeError(
+                f"[train] method features layers has {list(beyond[0])}: the {who} has {there} layers, 0 to {there - 1}",
+                "Name [student's, teacher's] layers, or set layers = \"even\"",
+            )
+    return Match(weights, revision, pairs, (count, of), features.attention, features.relational), context
 
 
 def planned(method: Soft, labels: Sequence[float], rows: int) -> dict[str, Any]:
@@ -128,7 +244,16 @@ def planned(method: Soft, labels: Sequence[float], rows: int) -> dict[str, Any]:
 
 
 def _auto(
-    method: Soft, settings: Hyperparameters, material: Material, ids: list[str], place: Run, tail: Tail, progress: Progress
+    method: Soft,
+    settings: Hyperparameters,
+    material: Material,
+    ids: list[str],
+    place: Run,
+    tail: Tail,
+    progress: Progress,
+    coarse: Sequence[float],
+    features: Likeness | None,
+    folder: Path,
 ) -> tuple[Point, dict[str, Any]]:
     """The point that agrees most with the teacher on the validation rows."""
     if not material.validation:
@@ -136,17 +261,16 @@ def _auto(
             '[train] method temperature = "auto" looks at validation rows, and there are none',
             "Raise [prompts] validation, or give a number",
         )
-    folder = place.stage(STAGE) / SWEEP
     chosen = sorted(range(len(ids)), key=lambda row: digest("sweep", ids[row]))[: method.sweep_rows]
     rows = [material.train[row] for row in chosen]
     shelf = _shelf(folder / SHELF, [ids[row] for row in chosen], rows, place)
-    quick = settings.model_copy(update={"early_stop": False})
-    tried = points((1.0, *shelf.capture.temperatures))
+    quick = settings.model_copy(update={"early_stop": False, "trackers": []})
+    tried = points((1.0, *(shelf.capture.temperatures or coarse)))
     with progress.task("sweep", total=len(tried)) as advance:
 
         def train(point: Point, into: Path) -> Any:
             soft = None if point.alpha == 1.0 else _lesson(method, point, shelf, tail)
-            fit(material.source, rows, [], quick, folder=into, progress=Silent(), soft=soft)
+            fit(material.source, rows, [], quick, folder=into, progress=Silent(), soft=soft, features=features)
             return into
 
         def measure(made: Path) -> tuple[float, float, int]:

@@ -21,7 +21,7 @@ from synthdistill.runs import Run
 from synthdistill.stages import eval as eval_stage
 from synthdistill.stages import filter as filter_stage
 from synthdistill.stages import generate as generate_stage
-from synthdistill.stages import kept
+from synthdistill.stages import kept, learning_curve
 from synthdistill.stages import label as label_stage
 from synthdistill.stages import train as train_stage
 from synthdistill.stages.lessons import soft_of
@@ -142,7 +142,9 @@ def _train(job: Job) -> Manifest:
         progress=job.progress,
         limit=job.limit,
         tail=recipe.labels.tail,
+        coarse=recipe.coarse,
         teacher=recipe.teacher,
+        launch=recipe.run.launch,
     )
 
 
@@ -180,7 +182,9 @@ STAGES: dict[str, Stage] = {
         _label_plan,
     ),
     "train": Stage(
-        lambda job: train_stage.what(job.recipe.train, job.place, job.limit, tail=job.recipe.labels.tail, teacher=job.recipe.teacher),
+        lambda job: train_stage.what(
+            job.recipe.train, job.place, job.limit, tail=job.recipe.labels.tail, coarse=job.recipe.coarse, teacher=job.recipe.teacher
+        ),
         _train,
         lambda job: train_stage.plan(
             job.recipe.train,
@@ -189,6 +193,7 @@ STAGES: dict[str, Stage] = {
             limit=job.limit,
             temperatures=job.recipe.labels.temperatures,
             teacher=job.recipe.teacher,
+            launch=job.recipe.run.launch,
         ),
     ),
     "eval": Stage(
@@ -219,14 +224,63 @@ def one(job: Job, stage: str) -> Manifest:
             f"{stage} has nothing to do: [train] method = {job.recipe.train.method.kind!r} learns from no soft targets",
             'Set [train] method = { kind = "soft" }',
         )
-    for earlier in _before(job, stage):
-        limit = sealed(job.place, earlier).config.get("limit")
-        _refuse_changes(replace(job, limit=limit), earlier)
+    _refuse_earlier(job, stage)
     _refuse_changes(job, stage)
     _refuse_terms(job, [stage])
     with job.place.lock():
         _keep_recipe(job)
         return _done(job, stage)
+
+
+def curve(job: Job) -> Manifest:
+    """Measure how much data is enough, as `one` does a stage: on rows that belong to this recipe.
+
+    Raises:
+        SynthdistillError: any of its kinds.
+    """
+    recipe = job.recipe
+    decided = learning_curve.what(recipe.train, recipe.eval, job.place, job.limit, tail=recipe.labels.tail, coarse=recipe.coarse)
+    before = settings_of(job.place.stage(learning_curve.STAGE))
+    _refuse_earlier(job, "train")
+    if changes := [] if before is None else changed_keys(before, decided):
+        raise changed(learning_curve.STAGE, job.place, changes)
+    if load(job.place.stage(learning_curve.STAGE)) is None and not job.accept_terms:
+        terms.refuse_unaccepted(recipe.teacher, job.place)
+    with job.place.lock():
+        _keep_recipe(job)
+        return learning_curve.run(
+            recipe.train,
+            evaluation=recipe.eval,
+            prompts=recipe.prompts,
+            teacher=recipe.teacher,
+            place=job.place,
+            workload=recipe.workload(job.progress.note),
+            progress=job.progress,
+            limit=job.limit,
+            tail=recipe.labels.tail,
+            coarse=recipe.coarse,
+        )
+
+
+def curve_plan(job: Job) -> dict[str, Any]:
+    """What `curve` would do. Writes nothing.
+
+    Raises:
+        SynthdistillError: any of its kinds.
+    """
+    recipe = job.recipe
+    _refuse_earlier(job, "train")
+    if load(job.place.stage(learning_curve.STAGE)):
+        return {"up_to_date": True}
+    return learning_curve.plan(
+        recipe.train,
+        evaluation=recipe.eval,
+        prompts=recipe.prompts,
+        teacher=recipe.teacher,
+        place=job.place,
+        limit=job.limit,
+        temperatures=tuple(recipe.labels.temperatures),
+    )
 
 
 def run(job: Job, *, told: Callable[[str, Manifest], None] = lambda stage, manifest: None) -> dict[str, Manifest]:
@@ -316,14 +370,27 @@ def refuse_unfit(job: Job) -> None:
     """
     if job.recipe.prompts.held_out == 0:
         raise RecipeError("[prompts] held_out = 0 leaves eval nothing to judge the student on", "Raise it, or do the stages one by one")
+    if job.recipe.train.method.kind == "soft":
+        label_stage.refuse_unfit(job.recipe.labels, train=job.recipe.train, teacher=job.recipe.teacher, place=job.place)
     train_stage.refuse_unfit(
-        job.recipe.train, prompts=job.recipe.prompts, place=job.place, limit=job.limit, learns=job.recipe.generate.reasoning
+        job.recipe.train,
+        prompts=job.recipe.prompts,
+        place=job.place,
+        limit=job.limit,
+        learns=job.recipe.generate.reasoning,
+        teacher=job.recipe.teacher,
     )
 
 
 def _before(job: Job, stage: str) -> list[str]:
     names = sequence(job.recipe)
     return names[: names.index(stage)]
+
+
+def _refuse_earlier(job: Job, stage: str) -> None:
+    for earlier in _before(job, stage):
+        limit = sealed(job.place, earlier).config.get("limit")
+        _refuse_changes(replace(job, limit=limit), earlier)
 
 
 def _changes(job: Job, stage: str) -> list[str]:

@@ -36,9 +36,10 @@ def mark(folder: Path, *, ended: bool) -> None:
         StorageError: the disk is full or the folder cannot be written.
     """
     with storage(folder):
-        for path in folder.iterdir():
-            with path.open("rb") as handle:
-                os.fsync(handle.fileno())
+        for path in folder.rglob("*"):
+            if path.is_file():
+                with path.open("rb") as handle:
+                    os.fsync(handle.fileno())
         sync_folder(folder)
     seal(folder / _MARK, json.dumps({"ended": ended}).encode() + b"\n", rows=1)
 

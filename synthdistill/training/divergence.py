@@ -11,6 +11,7 @@ bucket   is one class more, on both sides. Merging classes never adds to a diver
 coarse   is the same where no N_T is known: the classes at temperature 1 are tempered, p_T(c) = p(c)^(1/T) / sum, on both sides. It is
          not the divergence at T, but is 0, as its gradient, exactly where both agree on the classes.
 renorm   is left out: the teacher's stored tokens are made to sum to 1, the student's probabilities are those of its whole vocabulary.
+         N_T cancels, and need not be known.
 sample   is represented: tokens were drawn from the teacher at 1, and stand for all, each weighed by p_T / p_1. The sum over draws is an
          unbiased estimate of the dense KL and of its gradient (Anshumann et al. 2025, arXiv 2503.16870).
 """
@@ -69,19 +70,23 @@ def compare(logits: Any, labels: Any, targets: Targets, objective: Objective, si
 def divergence(logits: Any, whole: Any, targets: Targets, objective: Objective) -> Any:
     """The divergence [n] of the student's logits [n, V], whose logsumexp is `whole` [n], from the teacher."""
     t = objective.temperature
-    coarse = targets.normaliser is None and t != 1.0
-    if coarse:
-        q = _with_rest(logits.gather(-1, targets.ids) - whole[:, None])
-        p = _joined(targets.logprobs, targets.rest)
+    known, whole_stored = targets.normaliser is not None or t == 1.0, targets.ids.shape[-1] >= logits.shape[-1]
+    if not known and objective.tail == "bucket":
+        q, p = logits.gather(-1, targets.ids) - whole[:, None], targets.logprobs
+        if not whole_stored:
+            p, q = _joined(p, targets.rest), _with_rest(q)
         return _divergence((p / t).log_softmax(-1), (q / t).log_softmax(-1), objective)
     over = whole if t == 1.0 else (logits / t).logsumexp(-1)
     q = logits.gather(-1, targets.ids) / t - over[:, None]
-    p = targets.logprobs if t == 1.0 else targets.logprobs / t - targets.normaliser[:, None]
+    p = targets.logprobs / t if t != 1.0 else targets.logprobs
+    if t != 1.0 and targets.normaliser is not None:
+        p = p - targets.normaliser[:, None]
     if objective.tail == "sample":
+        assert known  # draws come from a teacher that tells
         return _sampled(p, q, targets)
     if objective.tail == "renorm":
         return _divergence(p.log_softmax(-1), q, objective)
-    if targets.ids.shape[-1] < logits.shape[-1]:
+    if not whole_stored:
         p, q = _joined(p, targets.rest), _with_rest(q)
     return _divergence(p.log_softmax(-1), q, objective)  # what was stored is rounded, and need not sum to 1
 

@@ -10,6 +10,9 @@ from pydantic import Field, model_validator
 
 from synthdistill.settings import Settings, how
 
+LARGE = 1_000_000_000
+"""Parameters from which activations are computed twice instead of kept (gradient checkpointing)."""
+
 
 class Lora(Settings):
     """`[train] adapter`: low-rank updates (Hu et al. 2021, arXiv 2106.09685), merged into the student at the end."""
@@ -21,6 +24,8 @@ class Lora(Settings):
     dropout: float = Field(0.0, ge=0, lt=1)
     target: Annotated[list[str], Field(min_length=1)] | Literal["all-linear"] = "all-linear"
     """Names of the layers that get an adapter; the output layer never does."""
+    bits: Literal[4, 8] | None = None
+    """Of the weights below it while it is learned (QLoRA, extra `qlora`); None is the type in which they are stored, fp32 without a GPU."""
 
 
 class EarlyStop(Settings):
@@ -50,6 +55,14 @@ class Hyperparameters(Settings):
     seed: int = Field(0, ge=0, lt=2**32)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of the computation; weights are trained in fp32. `auto` is bf16 on a GPU that has it, fp32 elsewhere."""
+    packing: bool = how(False)
+    """Put the rows of a forward pass one behind the other, without padding, each reading itself alone; proved on the model, or refused."""
+    gradient_checkpointing: Literal["auto"] | bool = how("auto")
+    """Compute activations twice instead of keeping them: less memory, about a third more time. `auto` does from a billion parameters on."""
+    kernels: Literal["auto", "hub", False] = how("auto")
+    """Fused layers: `auto` takes Liger's where the package is installed and there is a GPU; `hub` fetches those of the Hugging Face hub."""
+    trackers: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = how([])
+    """Where the curve goes as well. `wandb` sends it to a server, `mlflow` and `trackio` where their own settings say."""
 
     @model_validator(mode="after")
     def _divides(self) -> Self:
@@ -61,6 +74,10 @@ class Hyperparameters(Settings):
     def peak(self) -> float:
         """The learning rate after the warm-up."""
         return self.learning_rate or (2e-4 if self.adapter else 2e-5)
+
+    def recomputes(self, parameters: int) -> bool:
+        """Whether activations of a model of so many parameters are computed twice."""
+        return parameters >= LARGE if self.gradient_checkpointing == "auto" else self.gradient_checkpointing
 
     def steps_per_epoch(self, rows: int) -> int:
         """Updates of the weights in one epoch."""

@@ -9,9 +9,10 @@ tokens divided by the tokens of the whole batch, however many passes and process
 """
 
 import functools
+import json
 import types
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,6 +36,12 @@ class Lesson:
     alpha: float
     """The part of plain cross-entropy. Positions without soft targets have nothing else."""
 
+    @property
+    def coarse(self) -> bool:
+        """Whether classes are tempered for want of a normaliser."""
+        t = self.objective.temperature
+        return t != 1.0 and self.objective.tail == "bucket" and t not in self.shelf.capture.temperatures
+
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
@@ -48,6 +55,8 @@ class Shelf:
     normaliser: Any
     counts: Any
     there: Any
+    folder: Path
+    """Where the files lie, for other processes to `open`."""
 
     @classmethod
     def fill(cls, folder: Path, ids: Sequence[str], rows: Sequence[Rendered], found: Iterable[SoftTargets], capture: Capture) -> Self:
@@ -58,15 +67,11 @@ class Shelf:
         """
         places = {name: place for place, name in enumerate(ids)}
         starts = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(row.completion) for row in rows], dtype=np.int64)])
-        total, k, stored = int(starts[-1]), capture.top_k, len(capture.temperatures)
         with storage(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            shapes = {"ids": (np.int32, k), "logprobs": (np.float32, k), "rest": (np.float32, 1 + stored), "there": (np.bool_, 1)}
-            shapes |= {"normaliser": (np.float32, stored)} if stored else {}
-            shapes |= {"counts": (np.int32, k)} if capture.support == "sample" else {}
-            flat: dict[str, Any] = {
-                name: np.memmap(folder / name, kind, "w+", shape=(total, width)) for name, (kind, width) in shapes.items()
-            }
+            flat = _mapped(folder, capture, int(starts[-1]), "w+")
+            np.save(folder / "starts.npy", starts)
+            (folder / "capture.json").write_text(json.dumps(asdict(capture)), encoding="utf-8")
         missing = set(places)
         for targets in found:
             place = places.get(targets.example_id)
@@ -83,6 +88,17 @@ class Shelf:
             missing.discard(targets.example_id)
         if missing:
             raise StorageError(f"{len(missing)} of {len(rows)} rows have no soft targets, as {min(missing)}", "Label again, with --run NEW")
+        return cls._of(folder, capture, starts, flat)
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """What `fill` has put on disk, in another process."""
+        said = json.loads((folder / "capture.json").read_bytes())
+        capture, starts = Capture(**said | {"temperatures": tuple(said["temperatures"])}), np.load(folder / "starts.npy")
+        return cls._of(folder, capture, starts, _mapped(folder, capture, int(starts[-1]), "r"))
+
+    @classmethod
+    def _of(cls, folder: Path, capture: Capture, starts: Any, flat: dict[str, Any]) -> Self:
         return cls(
             capture,
             starts,
@@ -92,13 +108,20 @@ class Shelf:
             flat.get("normaliser"),
             flat.get("counts"),
             flat["there"],
+            folder,
         )
 
+    def sync(self) -> None:
+        """Put the files on the platter: processes of another node read them through their file system."""
+        for array in (self.ids, self.logprobs, self.rest, self.normaliser, self.counts, self.there):
+            if array is not None:
+                array.flush()
+
     def take(self, rows: Sequence[int], temperature: float) -> dict[str, Any]:
-        """The targets of some rows, one behind the other, at one temperature, as tensors [n, ...]."""
+        """The targets of some rows, one behind the other, at one temperature, as tensors [n, ...]. A row below 0 has none."""
         import torch
 
-        at = np.concatenate([np.arange(self.starts[row], self.starts[row + 1]) for row in rows])
+        at = np.concatenate([np.arange(self.starts[row], self.starts[row + 1]) for row in rows if row >= 0] or [np.arange(0)])
         there = self.there[at, 0]
         column = self._column(temperature)
         found = {
@@ -118,6 +141,15 @@ class Shelf:
         return self.capture.temperatures.index(temperature) if temperature in self.capture.temperatures else None
 
 
+def _mapped(folder: Path, capture: Capture, positions: int, mode: Any) -> dict[str, Any]:
+    """The files of a shelf, by name."""
+    k, stored = capture.top_k, len(capture.temperatures)
+    shapes = {"ids": (np.int32, k), "logprobs": (np.float32, k), "rest": (np.float32, 1 + stored), "there": (np.bool_, 1)}
+    shapes |= {"normaliser": (np.float32, stored)} if stored else {}
+    shapes |= {"counts": (np.int32, k)} if capture.support == "sample" else {}
+    return {name: np.memmap(folder / name, kind, mode, shape=(positions, width)) for name, (kind, width) in shapes.items()}
+
+
 class Collator:
     """TRL's, and the soft targets of the rows whose numbers the examples carry."""
 
@@ -126,7 +158,7 @@ class Collator:
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         rows = [example["row"] for example in examples if "row" in example]
-        found: dict[str, Any] = self.base([{key: value for key, value in example.items() if key != "row"} for example in examples])
+        found: dict[str, Any] = self.base(examples)  # which passes over the numbers, or knows training rows by them
         return found | ({"soft": self.lesson.shelf.take(rows, self.lesson.objective.temperature)} if rows else {})
 
 
@@ -161,6 +193,8 @@ def _sums(head: Any, hidden: Any, labels: Any, soft: dict[str, Any], lesson: Les
         part = {name: value[some] for name, value in soft.items()}
         parts = checkpoint(_part, head, hidden[some], labels[some], part, lesson, use_reentrant=False)
         loss, nll, divergence = loss + parts[0], nll + parts[1], divergence + parts[2]
+    if not len(labels):  # a share of a batch without rows: the head is called all the same, for its weights belong to all processes
+        loss = loss + head(hidden.new_zeros(1, hidden.shape[-1])).float().sum() * 0.0
     return {
         "loss": loss,
         "nll": nll.detach(),

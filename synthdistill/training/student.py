@@ -5,6 +5,7 @@ write(model, Source("models/base", tokenizer, served), stored=torch.float32, fol
 Weights, tokenizer, the chat template that it was trained with, and a generation config that stops at the end of turn it has learned.
 """
 
+import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 
 from synthdistill.errors import unloadable
 from synthdistill.shards import sync_folder
+from synthdistill.training.qlora import merged
 from synthdistill.training.render import Served
 
 
@@ -50,6 +52,15 @@ def places(model: str, revision: str | None = None) -> int:
     return int(_config(model, revision).get_text_config().vocab_size)
 
 
+def layers(model: str, revision: str | None = None) -> int:
+    """How many layers a model has.
+
+    Raises:
+        RecipeError, MissingError: its config cannot be loaded.
+    """
+    return int(_config(model, revision).get_text_config().num_hidden_layers)
+
+
 def _config(model: str, revision: str | None) -> Any:
     from transformers import AutoConfig
 
@@ -59,11 +70,12 @@ def _config(model: str, revision: str | None) -> Any:
         raise unloadable(f"the model {model}", error) from error
 
 
-def write(model: Any, source: Source, stored: Any, folder: Path) -> None:
-    """Put `student/` in place whole, its weights in the type `stored`. An adapter is kept as `adapter/` and merged into the student."""
+def write(model: Any, source: Source, stored: Any, folder: Path, *, quantised: bool = False) -> None:
+    """Put `student/` in place whole, its weights in the type `stored`. An adapter is kept as `adapter/` and merged into the student; where
+    it was learned on `quantised` weights, into those that were rounded, read once more."""
     if hasattr(model, "merge_and_unload"):
         place(folder / "adapter", lambda beside: model.save_pretrained(beside))
-        model = model.merge_and_unload()
+        model = merged(source.model, stored, folder / "adapter") if quantised else model.merge_and_unload()
     model = model.to(stored)
     model.config.use_cache = True
     known = model.generation_config.eos_token_id
@@ -93,3 +105,25 @@ def place(folder: Path, save: Any) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)
     sync_folder(folder.parent)
+
+
+def generation_config(student: Path, end_of_turn: str | None, *, temperature: float, top_p: float) -> dict[str, Any]:
+    """generation_config.json of a student that is served: the tokens that end its turn (those that it was saved with, the one that it has
+    learned, the tokenizer's own), the padding, and the sampling that it was measured with.
+
+    At temperature 0 it is top_k = 1: transformers would understand do_sample = false, but vLLM takes no notice of that and would draw at
+    1.0, and a temperature of 0 is one that transformers does not save. At any other, top_k = 0 takes away transformers' own 50.
+
+    Raises:
+        RecipeError, MissingError: the tokenizer cannot be loaded.
+    """
+    tokenizer, _ = open_tokenizer(str(student))
+    saved = json.loads((student / "generation_config.json").read_bytes())
+    known = saved.get("eos_token_id")
+    learned = tokenizer.convert_tokens_to_ids(end_of_turn) if end_of_turn is not None else None
+    ends = {known} if isinstance(known, int) else set(known or ())
+    ends |= {token for token in (tokenizer.eos_token_id, learned) if token is not None}
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else saved.get("pad_token_id")
+    drawn = {"top_k": 1} if temperature == 0 else {"temperature": temperature, "top_p": top_p, "top_k": 0}
+    first = {"bos_token_id": tokenizer.bos_token_id} if tokenizer.bos_token_id is not None else {}
+    return first | {"do_sample": True, "eos_token_id": sorted(ends), "pad_token_id": min(ends) if pad is None else pad} | drawn

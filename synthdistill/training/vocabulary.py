@@ -10,6 +10,8 @@ output layers to different sizes: these are cut to what both have.
 import hashlib
 import json
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from synthdistill.errors import RecipeError
@@ -48,8 +50,17 @@ def shared_vocabulary(teacher: Any, teacher_name: str, student: Any, student_nam
         return one
     raise RecipeError(
         f"the teacher {teacher_name} and the student {student_name} do not share a tokenizer: {_difference(one, other)}",
-        'Soft targets need one; take a student of the teacher\'s family, or set [train] method = { kind = "sft" }',
+        f"Soft targets need one; take a student of the teacher's family, or set {_ways()}",
     )
+
+
+def _ways() -> str:
+    """The methods that need no shared tokenizer. TRL's GOLD aligns words of different ones; trl is looked at, not imported."""
+    ways = '[train] method = { kind = "sft" }'
+    found = find_spec("trl")
+    if found and any((Path(place) / "experimental" / "gold").is_dir() for place in found.submodule_search_locations or ()):
+        ways += ' or, with a teacher whose weights are here, { kind = "on_policy", foreign_tokenizer = true } (TRL\'s GOLD)'
+    return ways
 
 
 def _difference(one: Vocabulary, other: Vocabulary) -> str:

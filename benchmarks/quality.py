@@ -1,0 +1,265 @@
+"""What each way of learning brings on real data: the same teacher, the same prompts, the same steps, three seeds, every test row.
+
+    python benchmarks/quality.py                     # hours on two cores; with --folder it goes on where it was killed
+    python benchmarks/quality.py --quick             # a minute: shows that it runs, holds to no target
+
+Prints one JSON line a figure and exits 1 where a target is missed. The data sets are those of SYNTHDISTILL_DATA: CLINC150 (intent as JSON;
+Larson et al. 2019, CC BY 3.0) and SNIPS (intent and slots as JSON; Coucke et al. 2018, CC0 1.0). A teacher of 2.2 million parameters learns
+from half of the training rows, and answers the other half, whose labels nobody reads; students of 0.4 million are trained on its answers by
+`synthdistill train`. `soft` chooses temperature and alpha by itself (`auto`) for the first seed, and the others take them. `sft` stands
+beside every other method, paired by test row and seed; intervals are those of a bootstrap over test rows.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from intents.judged import Judged, calibration_error, judge
+from intents.models import make
+from intents.tasks import TASKS, Task
+
+from synthdistill import shards
+from synthdistill.evaluation.metrics import said
+from synthdistill.evaluation.statistics import bootstrap
+from synthdistill.records import Completion, Prompt
+
+RECIPE = """
+name = "quality"
+
+[prompts]
+source = "prompts.jsonl"
+template = "prompt.md"
+reference = "answer"
+held_out = "held-out.jsonl"
+validation = 0.1
+
+[teacher]
+kind = "transformers"
+model = "teacher/student"
+terms = {{ licence = "cc-by-3.0", training_allowed = true }}
+
+[generate]
+sampling = {{ temperature = 0.0, max_tokens = {tokens} }}
+
+[filter]
+rules = ["finished"]
+
+[train]
+student = "base"
+learning_rate = 3e-3
+batch_size = 32
+warmup = 0.05
+early_stop = false
+
+[eval]
+sampling = {{ temperature = 0.0, max_tokens = {tokens} }}
+"""
+METHODS = {
+    "sft": '{ kind = "sft" }',
+    "soft": '{ kind = "soft" }',
+    "features": '{ kind = "sft", features = { layers = "even" } }',
+    "mix": '{ kind = "soft", features = { layers = "even" } }',
+    "on_policy": '{ kind = "on_policy", first = { kind = "sft" } }',
+}
+SEEDS = (0, 1, 2)
+EPOCHS = {500: 60, 2000: 30, None: 16}
+"""Of a student, by its rows: fewer rows are gone over more often, and still give fewer steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A student of the table: how it learns, and from how many rows (None: all)."""
+
+    method: str
+    rows: int | None
+
+
+CELLS = {
+    "clinc150": [
+        *(Cell(method, rows) for rows in (500, 2000, None) for method in ("sft", "soft")),
+        *(Cell(method, None) for method in ("features", "mix", "on_policy")),
+    ],
+    "snips": [Cell("sft", None), Cell("soft", None)],
+}
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--quick", action="store_true")
+    options.add_argument("--sets", nargs="+", choices=list(TASKS), default=list(TASKS))
+    options.add_argument("--folder", type=Path, help="where models and runs stay, so that another start goes on")
+    options.add_argument("--only", nargs="+", help="methods, beside sft")
+    given = options.parse_args()
+    if "SYNTHDISTILL_DATA" not in os.environ:
+        sys.exit("quality.py needs the data sets: set SYNTHDISTILL_DATA to their folder")
+    data = Path(os.environ["SYNTHDISTILL_DATA"])
+    with tempfile.TemporaryDirectory() as aside:
+        folder = given.folder or Path(aside)
+        found = {name: _measured(TASKS[name](data), folder / name, given.quick, given.only) for name in given.sets}
+    sys.exit(0 if all(_figures(found, given.quick)) else 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A data set's figures: of the teacher, and of each student by seed."""
+
+    share: float
+    """The student's parameters over the teacher's."""
+    teacher: Judged
+    students: dict[Cell, list[Judged]]
+
+
+def _measured(task: Task, folder: Path, quick: bool, only: list[str] | None) -> Found:
+    """Make teacher and students, and judge them on all test rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if quick:
+        task = replace(task, labelled=task.labelled[:300], prompts=task.prompts[:300], test=task.test[:60])
+        task = replace(task, teacher=task.teacher.model_copy(update={"epochs": 1}))
+    large, small = make(task, folder)
+    _prepare(task, folder, quick)
+    for stage in ("generate", "filter", "label"):
+        _synthdistill(folder, stage, "all", ["--set", f"train.method={METHODS['soft']}"] if stage == "label" else [])
+    generated = folder / "runs" / "quality" / "all" / "generate"
+    prompts = sorted(shards.read(generated, "prompts-held_out", Prompt), key=lambda prompt: prompt.id)
+    answers = {row.prompt_id: said(row) for row in shards.read(generated, "completions-held_out", Completion)}
+    teacher = _kept(folder / "teacher.json", folder / "teacher" / "student", prompts, answers, task.max_tokens)
+    cells = [cell for cell in CELLS[task.name] if cell.method in ("sft", *(only or METHODS)) and not (quick and cell.rows)]
+    students: dict[Cell, list[Judged]] = {cell: [] for cell in cells}
+    for seed in SEEDS[: 1 if quick else None]:
+        for cell in cells:
+            run = _trained(folder, cell, seed, 1 if quick else EPOCHS[cell.rows])
+            students[cell].append(_kept(run / "judged.json", run / "train" / "student", prompts, answers, task.max_tokens))
+    return Found(small / large, teacher, students)
+
+
+def _prepare(task: Task, folder: Path, quick: bool) -> None:
+    """The recipe and its rows."""
+    _write(folder / "prompts.jsonl", [{"text": text, "answer": None} for text in task.prompts])
+    _write(folder / "held-out.jsonl", [{"text": text, "answer": answer} for text, answer in task.test])
+    (folder / "prompt.md").write_text("{{ text }}\n", encoding="utf-8")
+    (folder / "recipe.toml").write_text(RECIPE.format(tokens=task.max_tokens), encoding="utf-8")
+
+
+def _trained(folder: Path, cell: Cell, seed: int, epochs: int) -> Path:
+    """A run whose student is trained, on the rows of the run `all`."""
+    run = folder / "runs" / "quality" / f"{cell.method}-{cell.rows or 'all'}-{seed}"
+    for stage in ("generate", "filter", "label"):
+        if not (run / stage).exists():
+            shutil.copytree(folder / "runs" / "quality" / "all" / stage, run / stage, copy_function=os.link)
+    settings = {
+        "method": METHODS[cell.method] if seed == SEEDS[0] else _chosen(run.with_name(f"{run.name[:-2]}-{SEEDS[0]}"), cell),
+        "seed": seed,
+        "epochs": epochs,
+    }
+    more = [part for key, value in settings.items() for part in ("--set", f"train.{key}={value}")]
+    _synthdistill(folder, "train", run.name, [*more, *(["--limit", str(cell.rows)] if cell.rows else [])])
+    return run
+
+
+def _chosen(first: Path, cell: Cell) -> str:
+    """The method of further seeds: temperature and alpha as the first seed's `auto` found them."""
+    found = json.loads((first / "train" / "manifest.json").read_text(encoding="utf-8"))["results"]
+    if "alpha" not in found:
+        return METHODS[cell.method]
+    if found["alpha"] == 1:
+        return METHODS["sft"]
+    return METHODS[cell.method].replace('"soft"', f'"soft", temperature = {found["temperature"]}, alpha = {found["alpha"]}')
+
+
+def _kept(path: Path, model: Path, prompts: Sequence[Prompt], teacher: dict[str, str | None], tokens: int) -> Judged:
+    if not path.exists():
+        judge(model, prompts, teacher, tokens).save(path)
+    return Judged.read(path)
+
+
+def _figures(found: dict[str, Found], quick: bool) -> list[bool]:
+    held = []
+    gaps: dict[str, list[tuple[str, Any, Any]]] = {"accuracy": [], "agreement": []}
+    for name, task in found.items():
+        rows = len(task.teacher.right)
+        _tell(f"{name}_teacher_accuracy", float(task.teacher.right.mean()), None, True, f"n = {rows}, ECE {_ece([task.teacher]):.3f}")
+        held.append(_held(f"{name}_parameters_share", task.share, 0.2, "student's parameters over the teacher's", quick, most=True))
+        best = 0.0
+        for cell, students in task.students.items():
+            place = f"{name}_{cell.method}_{cell.rows or 'all'}"
+            for measure, column in (("accuracy", "right"), ("agreement", "agrees")):
+                values = np.stack([getattr(student, column) for student in students])
+                _tell(f"{place}_{measure}", float(values.mean()), None, True, f"{_interval(values)}, {len(students)} seeds, n = {rows}")
+            _tell(f"{place}_calibration_error", _ece(students), None, True, f"mean over seeds of {rows} rows in bins of equal mass")
+            best = max(best, float(np.mean([student.right for student in students]) / task.teacher.right.mean())) if not cell.rows else best
+            plain = task.students.get(Cell("sft", cell.rows))
+            if cell.method == "sft" or plain is None:
+                continue
+            for measure, column in (("accuracy", "right"), ("agreement", "agrees")):
+                ours, theirs = ([getattr(student, column) for student in some] for some in (students, plain))
+                estimate = _gap(np.concatenate(ours), np.concatenate(theirs), list(range(rows)) * len(students))
+                low, high = estimate.interval.low, estimate.interval.high
+                holds = cell.method != "soft" or high >= 0
+                _tell(
+                    f"{place}_over_sft_{measure}",
+                    estimate.value,
+                    None if cell.method != "soft" else 0,
+                    quick or holds,
+                    f"{low:+.4f} to {high:+.4f}, paired",
+                )
+                held.append(quick or holds)
+                if cell.method == "soft":
+                    gaps[measure].append((name, ours, theirs))
+        held.append(_held(f"{name}_best_retention", best, 0.96, "accuracy of the best method on all prompts over the teacher's", quick))
+    for measure, parts in gaps.items():
+        if parts:
+            ours, theirs = (np.concatenate([np.concatenate(part[side]) for part in parts]) for side in (1, 2))
+            clusters = [(part[0], row) for part in parts for values in part[1] for row in range(len(values))]
+            estimate = _gap(ours, theirs, clusters)
+            how = f"{estimate.interval.low:+.4f} to {estimate.interval.high:+.4f}, the lower bound is to be above 0"
+            _tell(f"soft_over_sft_{measure}", estimate.value, None if quick else 0, quick or estimate.interval.low > 0, how)
+            held.append(quick or estimate.interval.low > 0)
+    return held
+
+
+def _gap(ours: Any, theirs: Any, clusters: Sequence[Any]) -> Any:
+    """The paired difference of means, clustered by test row."""
+    return bootstrap(np.stack([ours, theirs], -1)[:, None, :], clusters)[0].gap(0, 1)
+
+
+def _interval(values: Any) -> str:
+    """Of the mean over rows and seeds."""
+    flat = values.reshape(-1)
+    found = bootstrap(np.stack([flat, 0 * flat], -1)[:, None, :], list(range(values.shape[1])) * len(values))[0].gap(0, 1).interval
+    return f"{found.low:.4f} to {found.high:.4f}"
+
+
+def _ece(students: Sequence[Judged]) -> float:
+    return float(np.mean([calibration_error(student.confidence, student.right) for student in students]))
+
+
+def _held(name: str, value: float, target: float, how: str, quick: bool, *, most: bool = False) -> bool:
+    holds = quick or (value <= target if most else value >= target)
+    _tell(name, value, None if quick else target, holds, how)
+    return holds
+
+
+def _tell(name: str, value: float, target: float | None, holds: bool, how: str) -> None:
+    print(json.dumps({"name": name, "value": round(value, 4), "target": target, "holds": holds, "how": how}), flush=True)
+
+
+def _synthdistill(folder: Path, stage: str, run: str, more: Sequence[str]) -> None:
+    command = [sys.executable, "-m", "synthdistill", stage, str(folder / "recipe.toml"), "--run", run, "--quiet", *more]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
