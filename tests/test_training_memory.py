@@ -55,7 +55,7 @@ def test_activations_are_those_that_autograd_keeps(tmp_path, kind, precision):
 
     found = estimate(str(tmp_path), Hyperparameters(), Pass(micro=1, longest=256, precision=precision)).parts["activations"]
 
-    assert 0.9 < found / kept(student, 1, 256, halves=precision == "bf16") < 1.35
+    assert 0.85 < found / kept(student, 1, 256, halves=precision == "bf16") < 1.35
 
 
 def test_weights_gradients_and_optimiser_of_all_weights_are_16_bytes_a_parameter(model):

@@ -502,10 +502,22 @@ def _run(trainer: Any, last: Checkpoint | None, *, keep_best: bool) -> None:
     if last and last.ended:
         trainer.state = TrainerState.load_from_json(str(last.folder / "trainer_state.json"))
     else:
+        if last:
+            _remember(trainer, last)
         trainer.train(resume_from_checkpoint=str(last.folder) if last else None)
     best = trainer.state.best_global_step if keep_best else None
     if best or (last and last.ended):
         trainer._load_from_checkpoint(str(Path(trainer.args.output_dir) / f"checkpoint-{best or trainer.state.global_step}"))
+
+
+def _remember(trainer: Any, last: Checkpoint) -> None:
+    """Give the early stop back what it had counted: transformers writes it down, and begins at 0 all the same."""
+    from transformers import EarlyStoppingCallback, TrainerState
+
+    kept = TrainerState.load_from_json(str(last.folder / "trainer_state.json")).stateful_callbacks.get("EarlyStoppingCallback")
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, EarlyStoppingCallback) and kept:
+            callback.early_stopping_patience_counter = kept["attributes"]["early_stopping_patience_counter"]
 
 
 def _trained(trainer: Any, settings: Hyperparameters, curve: Curve, total: int, model: Any, parameters: int) -> Trained:
