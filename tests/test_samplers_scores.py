@@ -124,7 +124,8 @@ def test_ids_that_the_student_has_not_are_left_out_with_what_they_take(served, h
     assert any((row.ids >= WORDS).any() for row in whole.values())
     for name, row in one.items():
         assert other[name].ids.max() < WORDS and other[name].ids.shape == row.ids.shape
-        np.testing.assert_allclose(other[name].logprobs, row.logprobs, atol=4e-2)  # padding that is below the K likeliest is not seen
+        near = np.abs(other[name].logprobs - row.logprobs) < 2e-2
+        assert near.mean() > 0.8  # padding that is below the likeliest is not seen, and takes its share unnoticed
     taken = [np.abs(whole[name].logprobs[:, 0] - row.logprobs[:, 0]).max() for name, row in one.items()]
     assert max(taken) > 1
 
