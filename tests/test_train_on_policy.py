@@ -36,7 +36,7 @@ def models(tmp_path_factory):
     return brief(tiny_model(folder / "student")), brief(tiny_model(folder / "teacher", seed=1))
 
 
-def recipe(folder, models, method=None, rows=60, **tables):
+def recipe(folder, models, method=None, rows=40, **tables):
     student, teacher = models
     given = {
         "teacher": {"kind": "transformers", "model": str(teacher), "answers": None, "terms": {"licence": "mit", "training_allowed": True}},
