@@ -44,7 +44,7 @@ from synthdistill.stages.spend import Spend
 from synthdistill.stages.unsealed import Unsealed, unsealed_files
 from synthdistill.thinking import learned
 from synthdistill.training.guards import quiet
-from synthdistill.training.render import Dialogue, Served, render, serve
+from synthdistill.training.render import Dialogue, refuse_other_turns, render, serve
 from synthdistill.training.student import open_tokenizer, places
 from synthdistill.training.vocabulary import Vocabulary, shared_vocabulary
 
@@ -239,7 +239,7 @@ class _Work:
             context = room(teacher, context)
             shared = shared_vocabulary(tokenizer, name, material.source.tokenizer, train.base)
             served = serve(tokenizer, name, asked, thinks=learned(sealed(place, "generate").config) != "answer")
-            _refuse_other_turns(served, material.source.served, tokenizer, name, train.base)
+            refuse_other_turns(served, material.source.served, tokenizer, name, train.base)
             read = render(tokenizer, served, asked)
             sizes = [places(weights, revision), places(material.source.model)]
         rows, dropped = [], []
@@ -479,21 +479,6 @@ def _capture(config: Config, shared: Vocabulary, places: list[int], temperatures
         vocabulary=shared.sha,
         size=size,
     )
-
-
-def _refuse_other_turns(teacher: Served, student: Served, tokenizer: Any, name: str, student_name: str) -> None:
-    """An answer that ends, or opens, otherwise for the teacher is another answer to it."""
-    ends = [tokenizer.convert_ids_to_tokens(served.end_of_turn) for served in (teacher, student)]
-    if teacher.end_of_turn != student.end_of_turn:
-        raise RecipeError(
-            f"the teacher {name} ends an answer with {ends[0]}, the student {student_name} with {ends[1]}: it cannot score the other's end",
-            "Give the student's folder the teacher's chat_template.jinja",
-        )
-    if teacher.opens != student.opens:
-        raise RecipeError(
-            f"the teacher {name} opens an answer with {teacher.opens!r}, the student {student_name} with {student.opens!r}",
-            "Give the student's folder the teacher's chat_template.jinja",
-        )
 
 
 def _dropped(row: Row, reason: str) -> Dropped:

@@ -10,7 +10,7 @@ inside that of the stage, and what follows goes on from its student. A start tha
 import functools
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from synthdistill.training.foreign import Foreign, refuse_unaligned
 from synthdistill.training.guards import quiet
 from synthdistill.training.hyperparameters import Hyperparameters
 from synthdistill.training.on_policy import Tutor, Weights
-from synthdistill.training.render import Dialogue, Rendered, Served, render, serve
+from synthdistill.training.render import Dialogue, Rendered, Served, refuse_other_turns, render, serve
 from synthdistill.training.sft import Trained, fit
 from synthdistill.training.student import open_tokenizer, places
 from synthdistill.training.teacher_server import Server
@@ -102,7 +102,7 @@ def prepare(method: OnPolicy, config: Rows, material: Material, teacher: Model, 
         tokenizer, context = open_tokenizer(model, revision)
         shared = _shared(method, tokenizer, name, material.source.tokenizer, config.base)
         served = serve(tokenizer, name, asked, thinks=learns != "answer")
-        _refuse_other_turns(method, served, material.source.served, tokenizer, name, config.base)
+        refuse_other_turns(served, material.source.served, tokenizer, name, config.base, ends=not method.foreign_tokenizer)
         read = render(tokenizer, served, asked)
         alike = not isinstance(teacher, ApiModel) and not method.foreign_tokenizer
         size = min(shared.size, places(student), *([places(model, revision)] if alike else []))
@@ -232,14 +232,3 @@ def _shared(method: OnPolicy, teacher: Any, name: str, student: Any, student_nam
 
 def _foreign(tokenizer: Any, served: Served, outputs: int) -> Foreign:
     return Foreign(tokenizer, served.end_of_turn, min(vocabulary(tokenizer).size, outputs))
-
-
-def _refuse_other_turns(method: OnPolicy, teacher: Served, student: Served, tokenizer: Any, name: str, student_name: str) -> None:
-    """An answer that ends, or opens, otherwise for the teacher is another answer to it; a foreign one has an end of its own."""
-    ends: Sequence[str] = [tokenizer.convert_ids_to_tokens(served.end_of_turn) for served in (teacher, student)]
-    if teacher.opens != student.opens or (teacher.end_of_turn != student.end_of_turn and not method.foreign_tokenizer):
-        raise RecipeError(
-            f"the teacher {name} opens an answer with {teacher.opens!r} and ends it with {ends[0]}, the student {student_name} with "
-            f"{student.opens!r} and {ends[1]}: it would judge another answer",
-            "Give the student's folder the teacher's chat_template.jinja",
-        )

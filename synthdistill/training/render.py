@@ -302,3 +302,19 @@ def _words(message: Message) -> str:
     parts = [content] if isinstance(content, str) else [str(part.get("text", "")) for part in content or [] if isinstance(part, dict)]
     calls = message.get("tool_calls")
     return "\n".join([*parts, json.dumps(calls, ensure_ascii=False)] if calls else parts)
+
+
+def refuse_other_turns(teacher: Served, student: Served, tokenizer: Any, name: str, student_name: str, *, ends: bool = True) -> None:
+    """An answer that opens, or ends, otherwise for the teacher is another answer to it. Not `ends`: each has an end of its own.
+
+    Raises:
+        RecipeError: it is so; names both.
+    """
+    if teacher.opens == student.opens and (teacher.end_of_turn == student.end_of_turn or not ends):
+        return
+    one, other = (tokenizer.convert_ids_to_tokens(served.end_of_turn) for served in (teacher, student))
+    raise RecipeError(
+        f"the teacher {name} opens an answer with {teacher.opens!r} and ends an answer with {one}, the student {student_name} with "
+        f"{student.opens!r} and {other}: it would judge another answer",
+        "Give the student's folder the teacher's chat_template.jinja",
+    )
