@@ -20,12 +20,25 @@ def test_plain_cross_entropy_is_always_tried_and_each_alpha_at_each_temperature(
     assert points((1.0, 2.0)) == [Point(1.0, 1.0), Point(1.0, 0.1), Point(1.0, 0.5), Point(2.0, 0.1), Point(2.0, 0.5)]
 
 
-def test_the_best_agrees_most_and_within_a_standard_error_is_the_surest():
-    """At 0.8 of 400 answers that is 0.02."""
-    surface = [Measured(1, 1, 0.77, 0.1, 400), Measured(2, 0.1, 0.8, 0.5, 400), Measured(2, 0.5, 0.785, 0.4, 400)]
+def answers(right, *, wrong=0):
+    """Of 400, the first `right` are said, but for the first `wrong` of these."""
+    return [wrong <= number < right for number in range(400)]
 
-    assert best(surface) == surface[2]
-    assert best(surface[:2]) == surface[1]
+
+def test_the_best_agrees_most_and_within_a_standard_error_of_the_difference_is_the_surest():
+    """Five answers fewer out of five that differ are more than sqrt(5); out of 45 they are not."""
+    most = Measured(2, 0.1, answers(320), 0.5)
+    behind, about_alike = Measured(1, 1, answers(315), 0.1), Measured(2, 0.5, answers(335, wrong=20), 0.4)
+
+    assert best([behind, most]) == most
+    assert best([behind, about_alike, most]) == about_alike
+    assert [point.agreement for point in (most, behind, about_alike)] == [0.8, 0.7875, 0.7875]
+
+
+def test_points_that_say_the_same_are_told_apart_by_their_nll():
+    one, other = Measured(1, 1, answers(320), 0.2), Measured(2, 0.1, answers(320), 0.1)
+
+    assert best([one, other]) == best([other, one]) == other
 
 
 def test_a_point_that_was_measured_is_not_trained_again(tmp_path):
@@ -39,11 +52,11 @@ def test_a_point_that_was_measured_is_not_trained_again(tmp_path):
 
     tried = points((1.0, 2.0))
     with pytest.raises(KeyboardInterrupt):
-        sweep(tried, train, lambda point: (point.alpha, point.temperature, 5), tmp_path)
-    found = sweep(tried, train, lambda point: (point.alpha, point.temperature, 5), tmp_path)
+        sweep(tried, train, lambda point: ([point.alpha > 0.3], point.temperature), tmp_path)
+    found = sweep(tried, train, lambda point: ([point.alpha > 0.3], point.temperature), tmp_path)
 
     assert trained == [*tried[:3], *tried[2:]]
-    assert [(point.agreement, point.nll) for point in found] == [(point.alpha, point.temperature) for point in tried]
+    assert [(point.agreement, point.nll) for point in found] == [(point.alpha > 0.3, point.temperature) for point in tried]
 
 
 def test_agreement_is_what_greedy_generation_says(tmp_path):
@@ -58,9 +71,9 @@ def test_agreement_is_what_greedy_generation_says(tmp_path):
         ids = torch.tensor([row.prompt])
         said = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=6, do_sample=False)[0, ids.shape[1] :].tolist()
         rows += [Rendered(row.prompt, said), Rendered(row.prompt, [*said[:-1], (said[-1] + 1) % 320])]
-    share, nll, n = agreement(model, rows)
+    told, nll = agreement(model, rows)
 
-    assert (share, n) == (0.5, 8)
+    assert told == [True, False] * 4
     total = sum(
         float(-model(torch.tensor([row.ids])).logits[0].log_softmax(-1)[range(len(row.prompt) - 1, len(row) - 1), row.completion].sum())
         for row in rows
@@ -85,8 +98,8 @@ def test_auto_chooses_says_so_and_leaves_nothing_behind(tmp_path):
 
     assert planned["sweep"] == {"trainings": 5, "rows": 16}
     assert len(results["sweep"]) == 5 and results["sweep"][0]["alpha"] == 1.0
-    chosen = best([Measured(**point) for point in results["sweep"]])
-    assert (results["temperature"], results["alpha"]) == (chosen.temperature, chosen.alpha)
+    chosen = min((point for point in results["sweep"] if point["within"]), key=lambda point: point["nll"])
+    assert (results["temperature"], results["alpha"]) == (chosen["temperature"], chosen["alpha"])
     assert "did best" in " ".join(found.stderr.split())
     assert sorted(path.name for path in place.stage("train").iterdir() if path.is_dir()) == ["student"]
     assert synthdistill("eval", recipe, *given).returncode in (0, 4)

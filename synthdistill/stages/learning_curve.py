@@ -317,13 +317,14 @@ def _measured(
     progress.rest()
     share = nll = None
     if part.validation:
-        share, nll, _ = agreement(load_student(into / "student"), part.validation)
-    said = _answers(work, into / "student", place, workload)
+        said, nll = agreement(load_student(into / "student"), part.validation)
+        share = sum(said) / len(said)
+    answers = _answers(work, into / "student", place, workload)
     return _Found(
         training.rows,
         training.seed,
         trained.steps,
-        {prompt.id: work.told(prompt, said.get(prompt.id)) for prompt in work.prompts},
+        {prompt.id: work.told(prompt, answers.get(prompt.id)) for prompt in work.prompts},
         share,
         nll,
         trained.best_validation_loss,

@@ -31,7 +31,7 @@ from synthdistill.training.render import Rendered
 from synthdistill.training.sft import fit, load_student
 from synthdistill.training.soft import Lesson, Shelf
 from synthdistill.training.student import Source, layers, open_tokenizer
-from synthdistill.training.sweep import Point, agreement, best, points, sweep
+from synthdistill.training.sweep import Measured, Point, agreement, best, points, sweep, within
 from synthdistill.training.vocabulary import shared_vocabulary
 
 SHELF, SWEEP = FOLDERS = ("soft-targets", "sweep")
@@ -273,7 +273,7 @@ def _auto(
             fit(material.source, rows, [], quick, folder=into, progress=Silent(), soft=soft, features=features)
             return into
 
-        def measure(made: Path) -> tuple[float, float, int]:
+        def measure(made: Path) -> tuple[list[bool], float]:
             found = agreement(load_student(made / "student"), material.validation)
             for left in ("student", "adapter", "checkpoints"):
                 shutil.rmtree(made / left, ignore_errors=True)
@@ -284,11 +284,17 @@ def _auto(
     picked = best(surface)
     told = f"temperature {picked.temperature:g} and alpha {picked.alpha:g}" if picked.alpha < 1 else "plain cross-entropy (alpha 1)"
     progress.note(
-        f"train: {told} did best: {picked.agreement:.1%} of {picked.n} validation answers as the teacher's, {picked.nll:.3f} nats a token; "
+        f"train: {told} did best: {picked.agreement:.1%} of {len(picked.said)} validation answers as the teacher's, "
+        f"{picked.nll:.3f} nats a token; "
         f"plain cross-entropy {surface[0].agreement:.1%}, {surface[0].nll:.3f}; {len(tried)} trainings on {len(rows)} rows"
     )
-    figures = [{name: getattr(point, name) for name in ("temperature", "alpha", "agreement", "nll", "n")} for point in surface]
+    near = within(surface)
+    figures = [_figures(point) | {"within": point in near} for point in surface]
     return Point(picked.temperature, picked.alpha), {"temperature": picked.temperature, "alpha": picked.alpha, "sweep": figures}
+
+
+def _figures(point: Measured) -> dict[str, Any]:
+    return {name: getattr(point, name) for name in ("temperature", "alpha", "agreement", "nll")} | {"n": len(point.said)}
 
 
 def _shelf(folder: Path, ids: list[str], rows: list[Rendered], place: Run) -> Shelf:

@@ -196,8 +196,9 @@ def _taught(base: Any) -> Any:
                 return {}  # a start that goes on from a checkpoint, which was looked at when it was made
             rows = [_rendered(row["input_ids"], row["labels"]) for row in self.eval_dataset]
             with self.compute_loss_context_manager():
-                said, nll, count = agreement(self.model, rows)
-            metrics = {"eval_loss": nll, "eval_agreement": said, "eval_rows": count, "eval_num_tokens": self._tokens}
+                said, nll = agreement(self.model, rows)
+            share = sum(said) / len(said)
+            metrics = {"eval_loss": nll, "eval_agreement": share, "eval_rows": len(said), "eval_num_tokens": self._tokens}
             self.log(metrics)
             self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
             return metrics

@@ -1,12 +1,13 @@
 """Temperature and alpha, found on validation rows instead of guessed: short trainings side by side, from the same weights on the same rows.
 
     surface = sweep(points((1.0, 2.0, 4.0)), train, measure, folder)
-    best(surface)                                    # Measured(temperature=2.0, alpha=0.1, agreement=0.71, nll=0.42, n=400)
+    best(surface)                                    # Measured(temperature=2.0, alpha=0.1, ..., nll=0.42), its agreement 0.71
 
 What counts is the share of validation answers that the student would give as its teacher did, to the token, end of turn included: a greedy
-student says an answer exactly where each of its tokens is the likeliest after those before it, so one forward pass tells. Of shares that
-differ by no more than a standard error (short trainings on few rows: many do), the lowest mean negative log-likelihood wins. alpha = 1 is
-plain cross-entropy, and may win.
+student says an answer exactly where each of its tokens is the likeliest after those before it, so one forward pass tells. Of points that
+are behind the highest share by no more than a standard error (short trainings on few rows: several are), the lowest mean negative
+log-likelihood wins. The error is that of the paired difference, as all points answer the same rows: what is hard for all of them cancels
+out. alpha = 1 is plain cross-entropy, and may win.
 """
 
 import json
@@ -33,15 +34,19 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a point came to on n validation answers."""
+    """What a point came to on the validation answers."""
 
     temperature: float
     alpha: float
-    agreement: float
-    """The share that is said to the token."""
+    said: list[bool]
+    """Of each answer, whether it is said to the token."""
     nll: float
     """Nats a token."""
-    n: int
+
+    @property
+    def agreement(self) -> float:
+        """The share that is said to the token."""
+        return sum(self.said) / len(self.said)
 
 
 def points(temperatures: Sequence[float]) -> list[Point]:
@@ -50,7 +55,7 @@ def points(temperatures: Sequence[float]) -> list[Point]:
 
 
 def sweep(
-    tried: Sequence[Point], train: Callable[[Point, Path], Any], measure: Callable[[Any], tuple[float, float, int]], folder: Path
+    tried: Sequence[Point], train: Callable[[Point, Path], Any], measure: Callable[[Any], tuple[list[bool], float]], folder: Path
 ) -> list[Measured]:
     """Train and measure each point, in a folder of its own that `train` gets; what an earlier start has measured is not done again.
 
@@ -61,34 +66,42 @@ def sweep(
     for point in tried:
         place = folder / f"{point.temperature:g}-{point.alpha:g}"
         place.mkdir(parents=True, exist_ok=True)
-        kept = place / "measured.json"
+        kept = place / "point.json"
         if not kept.exists():
-            agreement, nll, n = measure(train(point, place))
-            measured = Measured(point.temperature, point.alpha, agreement, nll, n)
+            said, nll = measure(train(point, place))
+            measured = Measured(point.temperature, point.alpha, said, nll)
             seal(kept, json.dumps(asdict(measured)).encode(), rows=1)
         found.append(Measured(**json.loads(kept.read_bytes())))
     return found
 
 
+def within(surface: Sequence[Measured]) -> list[Measured]:
+    """The points that are behind the highest agreement by no more than one standard error of the paired difference (McNemar's variance)."""
+    most = max(surface, key=lambda point: point.agreement)
+    return [point for point in surface if _lost(point, most) <= _noise(point, most)]
+
+
 def best(surface: Sequence[Measured]) -> Measured:
-    """Of the points within one standard error of the highest agreement, that with the lowest nll."""
-    most = max(point.agreement for point in surface)
-    error = (most * (1 - most) / surface[0].n) ** 0.5
-    return min((point for point in surface if point.agreement >= most - error), key=lambda point: point.nll)
+    """Of those `within`, that with the lowest nll."""
+    return min(within(surface), key=lambda point: point.nll)
 
 
-def agreement(model: Any, rows: Sequence[Rendered]) -> tuple[float, float, int]:
-    """The share of rows whose completion a model says to the token, its mean nll in nats a token, and how many rows there are."""
+def agreement(model: Any, rows: Sequence[Rendered]) -> tuple[list[bool], float]:
+    """Of each row, whether a model says its completion to the token; and its mean nll in nats a token."""
     import torch
 
-    said, nll, tokens = 0, 0.0, 0
+    said, nll, tokens = [False] * len(rows), 0.0, 0
     model.eval()
-    ordered, places = sorted(rows, key=len), model.get_input_embeddings().weight.shape[0]
+    ordered, places = sorted(range(len(rows)), key=lambda number: len(rows[number])), model.get_input_embeddings().weight.shape[0]
     while ordered:
         size = 1
-        while size < min(64, len(ordered)) and (size + 1) * (1 + max(len(row.completion) for row in ordered[: size + 1])) * places <= CELLS:
+        while size < min(64, len(ordered)):
+            last = max(len(rows[number].completion) for number in ordered[: size + 1])
+            if (size + 1) * (1 + last) * places > CELLS:
+                break
             size += 1
-        batch, ordered = ordered[:size], ordered[size:]
+        numbers, ordered = ordered[:size], ordered[size:]
+        batch = [rows[number] for number in numbers]
         width, last = max(map(len, batch)), max(len(row.completion) for row in batch)
         ids = torch.tensor([[0] * (width - len(row)) + row.ids for row in batch], device=model.device)
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch], device=model.device)
@@ -100,9 +113,20 @@ def agreement(model: Any, rows: Sequence[Rendered]) -> tuple[float, float, int]:
                 logits_to_keep=last + 1,
                 use_cache=False,
             ).logits[:, :-1]
-        for row, found in zip(batch, logits, strict=True):
+        for number, row, found in zip(numbers, batch, logits, strict=True):
             own, wanted = found[last - len(row.completion) :].float(), torch.tensor(row.completion, device=model.device)
-            said += bool((own.argmax(-1) == wanted).all())
+            said[number] = bool((own.argmax(-1) == wanted).all())
             nll += float(torch.nn.functional.cross_entropy(own, wanted, reduction="sum"))
             tokens += len(wanted)
-    return said / len(rows), nll / tokens, len(rows)
+    return said, nll / tokens
+
+
+def _lost(point: Measured, most: Measured) -> int:
+    """Answers that it says less."""
+    return sum(most.said) - sum(point.said)
+
+
+def _noise(point: Measured, most: Measured) -> float:
+    """The standard error of `_lost`, where both differ on so many answers."""
+    differ = sum(one != other for one, other in zip(point.said, most.said, strict=True))
+    return float((differ - _lost(point, most) ** 2 / len(point.said)) ** 0.5)
