@@ -13,8 +13,6 @@ beside every other method, paired by test row and seed; intervals are those of a
 import argparse
 import json
 import os
-import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -23,46 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from intents.judged import Judged, calibration_error, judge
-from intents.models import make
+from intents.judged import Judged, calibration_error
+from intents.runs import Runs
 from intents.tasks import TASKS, Task
 
-from synthdistill import shards
-from synthdistill.evaluation.metrics import said
 from synthdistill.evaluation.statistics import bootstrap
-from synthdistill.records import Completion, Prompt
 
-RECIPE = """
-name = "quality"
-
-[prompts]
-source = "prompts.jsonl"
-template = "prompt.md"
-reference = "answer"
-held_out = "held-out.jsonl"
-validation = 0.1
-
-[teacher]
-kind = "transformers"
-model = "teacher/student"
-terms = {{ licence = "cc-by-3.0", training_allowed = true }}
-
-[generate]
-sampling = {{ temperature = 0.0, max_tokens = {tokens} }}
-
-[filter]
-rules = ["finished"]
-
-[train]
-student = "base"
-learning_rate = 3e-3
-batch_size = 32
-warmup = 0.05
-early_stop = false
-
-[eval]
-sampling = {{ temperature = 0.0, max_tokens = {tokens} }}
-"""
 METHODS = {
     "sft": '{ kind = "sft" }',
     "soft": '{ kind = "soft" }',
@@ -71,8 +35,6 @@ METHODS = {
     "on_policy": '{ kind = "on_policy", first = { kind = "sft" } }',
 }
 SEEDS = (0, 1, 2)
-EPOCHS = {500: 60, 2000: 30, None: 16}
-"""Of a student, by its rows: fewer rows are gone over more often, and still give fewer steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,18 +84,11 @@ class Found:
 
 def _measured(task: Task, folder: Path, quick: bool, only: list[str] | None) -> Found:
     """Make teacher and students, and judge them on all test rows."""
-    folder.mkdir(parents=True, exist_ok=True)
     if quick:  # as many rows as teach a teacher to end its answers
         teacher = task.teacher.model_copy(update={"epochs": 8, "batch_size": 16})
         task = replace(task, labelled=task.labelled[:600], prompts=task.prompts[:300], test=task.test[:60], teacher=teacher)
-    large, small = make(task, folder)
-    _prepare(task, folder, quick)
-    for stage in ("generate", "filter", "label"):
-        _synthdistill(folder, stage, "all", ["--set", f"train.method={METHODS['soft']}"] if stage == "label" else [])
-    generated = folder / "runs" / "quality" / "all" / "generate"
-    prompts = sorted(shards.read(generated, "prompts-held_out", Prompt), key=lambda prompt: prompt.id)
-    answers = {row.prompt_id: said(row) for row in shards.read(generated, "completions-held_out", Completion)}
-    teacher = _kept(folder / "teacher.json", folder / "teacher" / "student", prompts, answers, task.max_tokens)
+    runs = Runs(task, folder, epochs=1 if quick else None)
+    runs.label("all")
     cells = [
         cell
         for cell in CELLS[task.name]
@@ -142,33 +97,10 @@ def _measured(task: Task, folder: Path, quick: bool, only: list[str] | None) -> 
     students: dict[Cell, list[Judged]] = {cell: [] for cell in cells}
     for seed in SEEDS[: 1 if quick else None]:
         for cell in cells:
-            run = _trained(folder, cell, seed, 1 if quick else EPOCHS[cell.rows])
-            students[cell].append(_kept(run / "judged.json", run / "train" / "student", prompts, answers, task.max_tokens))
-    return Found(small / large, teacher, students)
-
-
-def _prepare(task: Task, folder: Path, quick: bool) -> None:
-    """The recipe and its rows."""
-    _write(folder / "prompts.jsonl", [{"text": text, "answer": None} for text in task.prompts])
-    _write(folder / "held-out.jsonl", [{"text": text, "answer": answer} for text, answer in task.test])
-    (folder / "prompt.md").write_text("{{ text }}\n", encoding="utf-8")
-    (folder / "recipe.toml").write_text(RECIPE.format(tokens=task.max_tokens), encoding="utf-8")
-
-
-def _trained(folder: Path, cell: Cell, seed: int, epochs: int) -> Path:
-    """A run whose student is trained, on the rows of the run `all`."""
-    run = folder / "runs" / "quality" / f"{cell.method}-{cell.rows or 'all'}-{seed}"
-    for stage in ("generate", "filter", "label"):
-        if not (run / stage).exists():
-            shutil.copytree(folder / "runs" / "quality" / "all" / stage, run / stage, copy_function=os.link)
-    settings = {
-        "method": METHODS[cell.method] if seed == SEEDS[0] else _chosen(run.with_name(f"{run.name[:-2]}-{SEEDS[0]}"), cell),
-        "seed": seed,
-        "epochs": epochs,
-    }
-    more = [part for key, value in settings.items() for part in ("--set", f"train.{key}={value}")]
-    _synthdistill(folder, "train", run.name, [*more, *(["--limit", str(cell.rows)] if cell.rows else [])])
-    return run
+            name = f"{cell.method}-{cell.rows or 'all'}"
+            method = METHODS[cell.method] if seed == SEEDS[0] else _chosen(runs.path(f"{name}-{SEEDS[0]}"), cell)
+            students[cell].append(runs.judged(runs.trained(f"{name}-{seed}", "all", method, seed=seed, rows=cell.rows)))
+    return Found(runs.share, runs.teacher(), students)
 
 
 def _chosen(first: Path, cell: Cell) -> str:
@@ -179,12 +111,6 @@ def _chosen(first: Path, cell: Cell) -> str:
     if found["alpha"] == 1:
         return METHODS["sft"]
     return METHODS[cell.method].replace('"soft"', f'"soft", temperature = {found["temperature"]}, alpha = {found["alpha"]}')
-
-
-def _kept(path: Path, model: Path, prompts: Sequence[Prompt], teacher: dict[str, str | None], tokens: int) -> Judged:
-    if not path.exists():
-        judge(model, prompts, teacher, tokens).save(path)
-    return Judged.read(path)
 
 
 def _figures(found: dict[str, Found], quick: bool) -> list[bool]:
@@ -256,15 +182,6 @@ def _held(name: str, value: float, target: float, how: str, quick: bool, *, most
 
 def _tell(name: str, value: float, target: float | None, holds: bool, how: str) -> None:
     print(json.dumps({"name": name, "value": round(value, 4), "target": target, "holds": holds, "how": how}), flush=True)
-
-
-def _synthdistill(folder: Path, stage: str, run: str, more: Sequence[str]) -> None:
-    command = [sys.executable, "-m", "synthdistill", stage, str(folder / "recipe.toml"), "--run", run, "--quiet", *more]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-
-
-def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
 if __name__ == "__main__":
