@@ -3,6 +3,8 @@
 # make check   what CI runs: ruff, mypy, tests
 PYTHON ?= python3
 BIN := .venv/bin
+# a file's tests stay in one process, as they share models and servers
+PYTEST := $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 export OMP_WAIT_POLICY ?= PASSIVE  # threads that wait leave the core to others
 
 .PHONY: demo test check bench clean
@@ -11,11 +13,11 @@ demo: .venv/demo.installed
 	$(BIN)/synthdistill demo
 
 test: .venv/test.installed
-	$(BIN)/pytest
+	$(PYTEST)
 
 check: .venv/test.installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
-	$(BIN)/pytest
+	$(PYTEST)
 
 bench: .venv/test.installed
 	for each in benchmarks/*.py; do $(BIN)/python $$each $(BENCH) || exit 1; done

@@ -16,6 +16,9 @@ from synthdistill.prompt_template import Template
 hypothesis.settings.register_profile("no deadline", deadline=None)  # a first example may load a model
 hypothesis.settings.load_profile("no deadline")
 
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # processes that share the cores, each with threads for its own part
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
+
 KEYS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "OPENAI_API_KEY", "TEACHER_KEY")
 
 

@@ -3,10 +3,13 @@
 def test_a_line(crontab): written(b"* * * * * true\\n")
 """
 
+import fcntl
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import gettempdir
 
 import pytest
 
@@ -18,10 +21,12 @@ def crontab() -> Iterator[None]:
         pytest.skip("crontab is not installed: apt install cron")
     if not os.environ.get("SYNTHDISTILL_CRONTAB"):
         pytest.skip("this would put lines into your crontab for some minutes: set SYNTHDISTILL_CRONTAB=1 where it may")
-    before = lines()
-    written(b"")
-    yield
-    written(before)
+    with Path(gettempdir(), f"synthdistill-crontab-{os.getuid()}").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)  # tests may run in several processes, and a user has one crontab
+        before = lines()
+        written(b"")
+        yield
+        written(before)
 
 
 def lines() -> bytes:
