@@ -47,8 +47,8 @@ class Cell:
 
 CELLS = {
     "clinc150": [
-        *(Cell(method, rows) for rows in (500, 2000, None) for method in ("sft", "soft")),
-        *(Cell(method, None) for method in ("features", "mix", "on_policy")),
+        *(Cell(method, None) for method in METHODS),
+        *(Cell(method, rows) for rows in (2000, 500) for method in ("sft", "soft")),
     ],
     "snips": [Cell("sft", None), Cell("soft", None)],
 }
@@ -95,9 +95,9 @@ def _measured(task: Task, folder: Path, quick: bool, only: list[str] | None) -> 
         if cell.method in ("sft", *(only or METHODS)) and not (quick and (cell.rows or cell.method not in ("sft", "soft")))
     ]
     students: dict[Cell, list[Judged]] = {cell: [] for cell in cells}
-    for seed in SEEDS[: 1 if quick else None]:
-        for cell in cells:
-            name = f"{cell.method}-{cell.rows or 'all'}"
+    for cell in cells:
+        name = f"{cell.method}-{cell.rows or 'all'}"
+        for seed in SEEDS[: 1 if quick else None]:
             method = METHODS[cell.method] if seed == SEEDS[0] else _chosen(runs.path(f"{name}-{SEEDS[0]}"), cell)
             students[cell].append(runs.judged(runs.trained(f"{name}-{seed}", "all", method, seed=seed, rows=cell.rows)))
     return Found(runs.share, runs.teacher(), students)

@@ -5,7 +5,7 @@
 
 Prints one JSON line a figure and exits 1 where a target is missed. CLINC150, with the teacher, the prompts and the students of
 `benchmarks/quality.py`, whose folder it may share. `auto` sees 2,000 rows, three temperatures and the validation rows; the grid has six
-temperatures, and every point of it is trained on all rows and judged on all test rows. The best point of a grid is the best by luck as
+temperatures at the alpha that it found, and every point of it is trained on all rows and judged on all test rows. The best point of a grid is the best by luck as
 well: so the two that are held against each other, that of the grid and that of `auto`, are trained once more with another seed each, and
 the interval of their difference, paired by test row, is that of the new seeds alone.
 """
@@ -26,7 +26,7 @@ from intents.tasks import TASKS
 from synthdistill.evaluation.statistics import bootstrap
 
 TEMPERATURES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
-ALPHAS = (0.1, 0.5)
+STORED = f"label.temperatures=[{', '.join(str(temperature) for temperature in TEMPERATURES if temperature != 1)}]"
 AGAIN = (1, 2)
 """The seeds with which the two best are trained once more."""
 
@@ -51,9 +51,9 @@ def main() -> None:
 
 def _figures(runs: Runs, quick: bool) -> bool:
     runs.label("all")
-    runs.label("grid", f"label.temperatures=[{', '.join(str(t) for t in TEMPERATURES if t != 1)}]")
+    runs.label("grid", STORED)
     chosen = _chosen(runs)
-    tried: list[Point] = [(1.0, 1.0), *((t, alpha) for t in (TEMPERATURES[:2] if quick else TEMPERATURES) for alpha in ALPHAS)]
+    tried: list[Point] = [(temperature, chosen[1]) for temperature in (TEMPERATURES[:2] if quick else TEMPERATURES)]
     found = {point: _judged(runs, point, 0) for point in tried}
     for (temperature, alpha), judged in found.items():
         how = f"agreement with the teacher {judged.agrees.mean():.4f}; seed 0, n = {len(judged.right)}"
@@ -82,10 +82,9 @@ def _chosen(runs: Runs) -> Point:
 def _judged(runs: Runs, point: Point, seed: int) -> Judged:
     temperature, alpha = point
     soft = f'{{ kind = "soft", temperature = {temperature}, alpha = {alpha} }}'
-    temperatures = f"label.temperatures=[{', '.join(str(t) for t in TEMPERATURES if t != 1)}]"
     if alpha == 1:
         return runs.judged(runs.trained(f"sft-all-{seed}", "all", '{ kind = "sft" }', seed=seed))
-    return runs.judged(runs.trained(f"grid-{temperature:g}-{alpha:g}-{seed}", "grid", soft, seed=seed, settings=[temperatures]))
+    return runs.judged(runs.trained(f"grid-{temperature:g}-{alpha:g}-{seed}", "grid", soft, seed=seed, settings=[STORED]))
 
 
 def _tell(name: str, value: float, target: float | None, holds: bool, how: str) -> None:

@@ -22,7 +22,7 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Rows, how the teacher learns from its own, and how long an answer may be."""
+    """Rows, how the teacher learns from its own, how long an answer may be, and whether it copies words of its request."""
 
     name: str
     labelled: list[Pair]
@@ -30,6 +30,7 @@ class Task:
     test: list[Pair]
     teacher: Hyperparameters
     max_tokens: int
+    copies: bool
 
 
 def clinc150(data: Path) -> Task:
@@ -42,25 +43,25 @@ def clinc150(data: Path) -> Task:
         ]
         for part in ("train", "test")
     )
-    return _task("clinc150", train, test, epochs=12, tokens=24)
+    return _task("clinc150", train, test, tokens=24, copies=False, batch=64)
 
 
 def snips(data: Path) -> Task:
     """7 intents and their slots, whose values are copied out of the request; 13,784 training rows, 700 test rows."""
     train, test = ([_snips(row) for row in _rows(data / "snips" / f"{part}.jsonl")] for part in ("train", "test"))
-    return _task("snips", train, test, epochs=12, tokens=96)
+    return _task("snips", train, test, tokens=96, copies=True, batch=32)
 
 
 TASKS: dict[str, Callable[[Path], Task]] = {"clinc150": clinc150, "snips": snips}
 
 
-def _task(name: str, train: list[Pair], test: list[Pair], *, epochs: int, tokens: int) -> Task:
+def _task(name: str, train: list[Pair], test: list[Pair], *, tokens: int, copies: bool, batch: int) -> Task:
     drawn = sorted(dict(train).items(), key=lambda pair: digest("half", pair[0]))
     half = len(drawn) // 2
     asked = {text for text, _ in test}
     prompts = [text for text, _ in drawn[half:] if text not in asked]
-    teacher = Hyperparameters(epochs=epochs, learning_rate=3e-3, batch_size=64, warmup=0.05, weight_decay=0.01, early_stop=False)
-    return Task(name, drawn[:half], prompts, list(dict(test).items()), teacher, tokens)
+    teacher = Hyperparameters(epochs=12, learning_rate=3e-3, batch_size=batch, warmup=0.05, weight_decay=0.01, early_stop=False)
+    return Task(name, drawn[:half], prompts, list(dict(test).items()), teacher, tokens, copies)
 
 
 def _snips(row: dict[str, Any]) -> Pair:
