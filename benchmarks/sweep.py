@@ -5,9 +5,9 @@
 
 Prints one JSON line a figure and exits 1 where a target is missed. CLINC150, with the teacher, the prompts and the students of
 `benchmarks/quality.py`, whose folder it may share. `auto` sees 2,000 rows, three temperatures and the validation rows; the grid has six
-temperatures at the alpha that it found, and every point of it is trained on all rows and judged on all test rows. The best point of a grid is the best by luck as
-well: so the two that are held against each other, that of the grid and that of `auto`, are trained once more with another seed each, and
-the interval of their difference, paired by test row, is that of the new seeds alone.
+temperatures at the alpha that it found, and every point of it is trained on all rows and judged on all test rows. The best point of a grid
+is the best by luck as well: so the two that are held against each other, that of the grid and that of `auto`, are trained once more with
+other seeds, and the interval of their difference, paired by test row, is that of the new seeds alone.
 """
 
 import argparse
