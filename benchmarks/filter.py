@@ -42,7 +42,7 @@ from synthdistill.quality import dedup, kernel
 from synthdistill.quality.agreement import Agree, Sample, agreed, answer_key
 from synthdistill.quality.decontaminate import Decontaminate, HeldOut, Unseen
 from synthdistill.quality.near import Near, NearDuplicates, shingled
-from synthdistill.quality.numeric import equal, final
+from synthdistill.numeric import equal, final
 from synthdistill.quality.verify import verifier
 from synthdistill.records import Completion, Prompt, Usage, digest, encode
 from synthdistill.runs import Run

@@ -199,7 +199,13 @@ STAGES: dict[str, Stage] = {
     "eval": Stage(
         lambda job: eval_stage.what(job.recipe.eval, job.place.base, job.limit),
         _eval,
-        lambda job: eval_stage.plan(job.recipe.eval, place=job.place, limit=job.limit),
+        lambda job: eval_stage.plan(
+            job.recipe.eval,
+            teacher=job.recipe.teacher,
+            form=job.recipe.generate.form(job.place.base),
+            place=job.place,
+            limit=job.limit,
+        ),
     ),
 }
 
@@ -368,6 +374,7 @@ def refuse_unfit(job: Job) -> None:
     Raises:
         RecipeError, MissingError: the rows or the student's chat template are at fault; as their docstrings say.
     """
+    eval_stage.refuse_unfit(job.recipe.eval, job.recipe.teacher)
     if job.recipe.prompts.held_out == 0:
         raise RecipeError("[prompts] held_out = 0 leaves eval nothing to judge the student on", "Raise it, or do the stages one by one")
     if job.recipe.train.method.kind == "soft":
