@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from synthdistill.errors import RecipeError
 from synthdistill import numeric
+from synthdistill.errors import RecipeError
 from synthdistill.evaluation import metrics
 from synthdistill.quality.verify import check, verifier, verify_files
 from synthdistill.records import Completion, Prompt, Usage

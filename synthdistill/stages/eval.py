@@ -520,16 +520,41 @@ def _counts(report: Mapping[str, Any], student: Asked, held_out: _HeldOut) -> Co
 
 def _told_again(opening: Opening, manifest: Manifest, config: Config, gate: Gate, teacher: Model) -> Manifest:
     """Up to date, but for prices and the gate: these are put on the report that is there."""
-    path = opening.folder / "report.json"
+    old, report = read_report(opening.folder), read_report(opening.folder)
     try:
-        old = json.loads(path.read_bytes())
-        report = _judged(json.loads(path.read_bytes()), config, gate, teacher)
-    except (OSError, ValueError, KeyError) as error:
-        raise StorageError(f"{path} cannot be read as a report: {error!r}", "Restore it, or start again with --run NEW") from error
+        report = _judged(report, config, gate, teacher)
+    except KeyError as error:
+        raise _unreadable(opening.folder, error) from error
     if report == old and reports.results(report) == manifest.results:
         return manifest
-    written = _write_report(report, opening.folder)
+    return put_report(report, manifest, opening.folder)
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """`report.json` of the stage's folder.
+
+    Raises:
+        StorageError: it cannot be read as one.
+    """
+    try:
+        found: dict[str, Any] = json.loads((folder / "report.json").read_bytes())
+        return found
+    except (OSError, ValueError) as error:
+        raise _unreadable(folder, error) from error
+
+
+def put_report(report: dict[str, Any], manifest: Manifest, folder: Path) -> Manifest:
+    """Put a report in place of the one that a sealed stage has.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    written = _write_report(report, folder)
     outputs = [written if output.file == written.file else output for output in manifest.outputs]
     changed = manifest.model_copy(update={"outputs": outputs, "results": reports.results(report)})
-    shards.seal(opening.folder / "manifest.json", (changed.model_dump_json(indent=2) + "\n").encode(), rows=1)
+    shards.seal(folder / "manifest.json", (changed.model_dump_json(indent=2) + "\n").encode(), rows=1)
     return changed
+
+
+def _unreadable(folder: Path, error: Exception) -> StorageError:
+    return StorageError(f"{folder / 'report.json'} cannot be read as a report: {error!r}", "Restore it, or start again with --run NEW")

@@ -23,6 +23,7 @@ from synthdistill.stages import filter as filter_stage
 from synthdistill.stages import generate as generate_stage
 from synthdistill.stages import kept, learning_curve
 from synthdistill.stages import label as label_stage
+from synthdistill.stages import review as reviews
 from synthdistill.stages import train as train_stage
 from synthdistill.stages.lessons import soft_of
 
@@ -308,6 +309,26 @@ def run(job: Job, *, told: Callable[[str, Manifest], None] = lambda stage, manif
             found[name] = _done(here, name)
             told(name, found[name])
     return found
+
+
+def review(job: Job, count: int, to: Path | None) -> Path:
+    """Write a table for people who rate answers without knowing whose they are.
+
+    Raises:
+        SynthdistillError: any of its kinds.
+    """
+    with job.place.lock():
+        return reviews.write(job.place, count, to=to)
+
+
+def reviewed(job: Job, file: Path) -> Manifest:
+    """Put their ratings on the report. No model is asked.
+
+    Raises:
+        SynthdistillError: any of its kinds.
+    """
+    with job.place.lock():
+        return reviews.read(job.place, file, slices=job.recipe.prompts.slices)
 
 
 def plan(job: Job, stages: list[str]) -> dict[str, Any]:
