@@ -12,13 +12,13 @@ from test_eval import Bench, model
 from tiny import tiny_model
 
 from synthdistill import shards
-from synthdistill.errors import MissingError, RecipeError, SynthdistillError
+from synthdistill.errors import MissingError, RecipeError
 from synthdistill.evaluation import linear
 from synthdistill.manifest import load
 from synthdistill.records import Completion, Example, Prompt, digest
 from synthdistill.samplers import open_sampler
 from synthdistill.samplers.base import ApiModel, Price, Sampling, TransformersModel
-from synthdistill.stages import asked, baselines, eval, systems
+from synthdistill.stages import baselines, eval
 from synthdistill.stages.eval import Config, Speed
 
 
@@ -136,21 +136,19 @@ def test_a_run_that_is_damaged_is_passed_over(bench, monkeypatch):
     assert server.requests == 80
 
 
-def test_a_start_that_failed_in_the_middle_asks_only_for_the_rest(bench):
-    broken = [True]
-    with answering(lambda i: 400 if broken and i >= 30 else f"answer {i}") as server:
-        server_said = {}
-        monkey = server.choose
-        server.choose = lambda body, number: server_said.setdefault(number, monkey(body, number))
-        bench.pace = {}
-        bench.said["student"] = lambda i: "later" if i == 5 else f"answer {i}"
-        with pytest.raises(SynthdistillError, match="student"):
-            bench.run(systems=other(server))
-        assert server.requests == 0
-        bench.said["student"] = lambda i: f"answer {i}"
+def test_a_start_after_a_kill_asks_only_for_what_is_not_in_the_journals(bench):
+    folder = bench.place.stage("eval")
+    with answering(lambda i: 400 if i >= 30 else f"answer {i}") as server:
+        bench.run(systems=other(server))
+        lines = [line for path in sorted(folder.glob("answers-other-*.jsonl")) for line in path.read_bytes().splitlines(keepends=True)]
+        for path in (*folder.glob("answers-other-*"), folder / "manifest.json", folder / "report.json"):
+            path.unlink()
+        (folder / "answers-other-1-1.part").write_bytes(b"".join(lines[:20]) + lines[20][:50])
+        failed = (folder / "failures.jsonl").rename(folder / "failures-1-1.part")
+        assert failed.stat().st_size > 0
         bench.run(systems=other(server))
 
-    assert server.requests == 40
+    assert server.requests == 40 + 10, "20 of 30 answers and 10 final failures were there"
     assert bench.report["answers"]["other"] == {"answered": 30, "cut": 0, "failed": 10}
     assert bench.report["systems"]["other"]["score"] == 0.75
 
@@ -337,5 +335,3 @@ def test_the_seal_of_an_evaluation_lists_all_that_was_written(closed):
     there = {path.name for path in closed.place.stage("eval").iterdir()}
 
     assert there - listed == {"manifest.json", "started.json"}
-    assert systems.STAGE == eval.STAGE
-    assert asked.Asked.__name__ == "Asked"

@@ -153,13 +153,13 @@ class Verdicts:
         """
         sealed, seen = Sealed(), set[bytes]()
         with Spool(self.folder, stem, count) as spool:
-            for stem in (ASKED, TAKEN):
-                for row in shards.replay(self.folder, stem, Completion):
+            for journal in (ASKED, TAKEN):
+                for row in shards.replay(self.folder, journal, Completion):
                     key = bytes.fromhex(row.id)
                     if key not in wanted or key in seen:
                         continue
                     seen.add(key)
-                    sealed.count(row.usage, taken=stem == TAKEN)
+                    sealed.count(row.usage, taken=journal == TAKEN)
                     spool.add(row.id, encode(replace(row, source_ids=sorted(wanted[key]))))
             for number in range(count):
                 lines = sorted((decode(line, _Known).id, line) for line in spool.bin(number))
