@@ -140,8 +140,17 @@ def test_further_systems_are_rated_too_and_the_base_is_not(tmp_path, monkeypatch
     review.read(bench.place, fill(path, lambda answer: {"answer": "5", "reply": "4", "small": "2"}[answer.split()[0]]), slices=[])
 
     assert bench.comparison("human") | {"interval": None} == {
-        "metric": "human", "slice": "all", "student": 0.75, "teacher": 1.0, "base": None, "current": None, "gap": -0.25,
-        "interval": None, "n": 12, "unscored": 0, "others": {"small": 0.25},
+        "metric": "human",
+        "slice": "all",
+        "student": 0.75,
+        "teacher": 1.0,
+        "base": None,
+        "current": None,
+        "gap": -0.25,
+        "interval": None,
+        "n": 12,
+        "unscored": 0,
+        "others": {"small": 0.25},
     }
 
 

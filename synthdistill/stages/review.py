@@ -127,9 +127,7 @@ def _key(folder: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((folder / KEY).read_bytes())
         return found
     except ValueError as error:
-        raise StorageError(
-            f"{folder / KEY} cannot be read: {error}", "Restore it, or write another table"
-        ) from error
+        raise StorageError(f"{folder / KEY} cannot be read: {error}", "Restore it, or write another table") from error
 
 
 def _refuse_overwriting(path: Path) -> None:

@@ -74,10 +74,12 @@ class Choices:
         """The choice that a text gives: the text itself; else the only one among the JSON objects in it; else the first one behind its
         last mark (`answer:`, `the answer is`, `####`, `\\boxed{`); else the only one that occurs in it as a word. None where it gives none,
         or several. A choice that is one letter counts in its own case, but for one behind a mark."""
+        if (whole := self.given(text)) is not None:
+            return whole
         plain = unicodedata.normalize("NFKC", text)
         objects = self.keys.intersection(_objects(plain))
-        if (whole := self.given(text)) is not None or len(objects) == 1:
-            return whole or next(iter(objects))
+        if len(objects) == 1:
+            return next(iter(objects))
         marks = [*_MARK.finditer(plain)]
         behind = self._loose.search(plain, marks[-1].end()) if marks else None
         if behind:
@@ -85,8 +87,8 @@ class Choices:
         occurring = {self._key(each.group()) for each in self._exact.finditer(plain)}
         return occurring.pop() if len(occurring) == 1 else None
 
-    def _key(self, word: str) -> str:
-        return self.words[word] if word in self.words else self.words[word.casefold()]
+    def _key(self, word: str) -> str | None:
+        return self.words.get(word, self.words.get(word.casefold()))
 
 
 def _pattern(parts: list[str]) -> re.Pattern[str]:
