@@ -20,7 +20,22 @@ ENOUGH = 30
 """Rows that a slice needs before the gate looks at it."""
 Of = Literal["reference", "agreement", "judgement"]
 """What the score is a score of: the gold answers, the teacher's, or neither, as a judge's or a user's function is."""
-RESULTS = ("n", "score", "retention", "recovered", "beats_base", "current", "self_agreement", "systems", "speedup", "cost", "gate")
+RESULTS = (
+    "n",
+    "score",
+    "retention",
+    "recovered",
+    "beats_base",
+    "current",
+    "baselines",
+    "judge",
+    "human",
+    "self_agreement",
+    "systems",
+    "speedup",
+    "cost",
+    "gate",
+)
 
 
 def kind_of(score: str, *, gold: bool) -> Of:
