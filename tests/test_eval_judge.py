@@ -114,14 +114,14 @@ def test_a_judge_that_favours_a_place_gives_ties_and_is_found_out(bench):
 
 def test_who_gave_no_answer_has_lost_against_who_did(bench):
     bench.said |= {
-        "student": lambda i: None if i in (0, 2) else f"best {i}",
+        "student": lambda i: None if i in (0, 2, 3) else f"best {i}",
         "teacher": lambda i: None if i in (1, 2) else f"answer {i}",
     }
     with judging(better(["best", "answer"])) as server:
         bench.judge(server, ["exact_match", "win_rate"])
 
-    assert bench.comparison("win_rate")["student"] == (0 + 1 + 0.5 + 5) / 8
-    assert server.requests == 10
+    assert bench.comparison("win_rate")["student"] == (0 + 1 + 0.5 + 0 + 4) / 8
+    assert server.requests == 8
 
 
 def test_grades_and_comparisons_of_one_judge_lie_side_by_side(bench):

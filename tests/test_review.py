@@ -3,8 +3,10 @@
 import csv
 import io
 import json
+from types import SimpleNamespace
 
 import pytest
+from finished import RECIPE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_eval import Bench, model
@@ -12,9 +14,11 @@ from test_eval import Bench, model
 from synthdistill import cli, spreadsheet
 from synthdistill.errors import ChangedError, RecipeError, UnfinishedError
 from synthdistill.manifest import file_hash, load
+from synthdistill.progress import Silent
 from synthdistill.samplers.base import TransformersModel
-from synthdistill.stages import review
+from synthdistill.stages import review, run
 from synthdistill.stages.eval import Gate
+from synthdistill.stages.run import Job
 
 
 @pytest.fixture
@@ -215,6 +219,23 @@ def test_without_an_evaluation_or_a_table_there_is_nothing_to_rate(tmp_path, mon
 def test_options_that_do_not_go_together_are_refused(options):
     with pytest.raises(RecipeError):
         cli.app(["eval", "recipe.toml", *options], standalone_mode=False)
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_the_command_line_tells_what_people_think_and_writes_the_page(bench, tmp_path, as_json, capsys):
+    bench.place.save_place()
+    (bench.place.folder / "recipe.resolved.toml").write_text(RECIPE)
+    job = Job(SimpleNamespace(prompts=SimpleNamespace(slices=["kind"])), bench.place, Silent())
+    path = run.review(job, 10, tmp_path / "table.csv")
+    cli._reviewed(job, fill(path, strict), as_json)
+    told = capsys.readouterr().out
+
+    assert (bench.place.stage("eval") / "report.html").is_file()
+    if as_json:
+        assert [row["slice"] for row in json.loads(told)["human"]] == ["all", "kind=even", "kind=odd"]
+    else:
+        assert "50.0%" in told
+        assert "unscored: 0 of 10" in told
 
 
 # spreadsheets

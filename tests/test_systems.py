@@ -17,9 +17,11 @@ from synthdistill.evaluation import linear
 from synthdistill.manifest import load
 from synthdistill.records import Completion, Example, Prompt, digest
 from synthdistill.samplers import open_sampler
-from synthdistill.samplers.base import ApiModel, Price, Sampling, TransformersModel
-from synthdistill.stages import baselines, eval
+from synthdistill.samplers.base import ApiModel, Price, ResponseFormat, Sampling, TransformersModel
+from synthdistill.stages import baselines, eval, systems
+from synthdistill.stages.asked import Asked
 from synthdistill.stages.eval import Config, Speed
+from synthdistill.stages.form import Form
 
 
 class Mixed(Bench):
@@ -94,6 +96,18 @@ def test_a_further_system_is_asked_as_the_teacher_is_not_as_the_student(bench):
 
     assert {body["messages"][-1]["content"] for body in server.bodies} == {f"question {i}" for i in range(40)}
     assert {body["max_tokens"] for body in server.bodies} == {7}
+
+
+def test_a_further_system_is_asked_in_the_form_of_the_teacher(bench):
+    """So that the same model under another name has the teacher's very requests."""
+    bench.prepare()
+    form = Form(ResponseFormat("choice", ["yes", "no"]), "rationale")
+    teacher = ApiModel(kind="api", model="one")
+    prompts = list(bench.prompts())
+    [found] = systems.asked({"other": teacher}, prompts, Sampling(), form, bench.place)
+
+    assert found.requests == Asked.of("teacher", teacher, prompts, Sampling(), bench.place, form=form).requests
+    assert found.form is form
 
 
 def test_what_a_server_answers_costs_its_own_price_and_is_waited_for_as_told(bench):

@@ -165,13 +165,13 @@ def what(config: Config, base: Path, limit: int | None = None) -> dict[str, Any]
     return {"eval": config.what()} | ({"files": files} if files else {}) | ({"limit": limit} if limit is not None else {})
 
 
-def refuse_unfit(config: Config, teacher: Model) -> None:
-    """Say before anybody is asked what is not there: a library of a metric or a baseline, an api key.
+def refuse_unfit(config: Config, teacher: Model, base: Path) -> None:
+    """Say before anybody is asked what is not there: a library of a metric or a baseline, a user's function, an api key.
 
     Raises:
         RecipeError, MissingError: it is not.
     """
-    metrics.refuse_missing(config.metrics)
+    measures.prepare(config.metrics, (), (), base)
     baselines.refuse_missing(config.baselines)
     systems.refuse_missing(config.systems)
     if config.judge:
@@ -204,7 +204,7 @@ def run(
         SynthdistillError: answers could not be had for a passing reason; the next start asks for them.
     """
     inputs, decides = _inputs(place, current), what(config, place.base, limit)
-    refuse_unfit(config, teacher)
+    refuse_unfit(config, teacher, place.base)
     held_out = _read(config, place, limit, current)
     given = _given(config, held_out, place)
     opening = open_stage(place.stage(STAGE), STAGE, decides, inputs=inputs, run=place)
@@ -272,7 +272,7 @@ def plan(config: Config, *, teacher: Model, form: Form = PLAIN, place: Run, limi
     """What `run` would do without a student in use: prompts, answers wanted of each model that are not on disk, tokens at most. Asks
     nobody, writes nothing."""
     _inputs(place, None)
-    refuse_unfit(config, teacher)
+    refuse_unfit(config, teacher, place.base)
     held_out = _read(config, place, limit, None)
     _given(config, held_out, place)
     n, folder = len(held_out.prompts), place.stage(STAGE)

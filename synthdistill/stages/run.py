@@ -395,7 +395,7 @@ def refuse_unfit(job: Job) -> None:
     Raises:
         RecipeError, MissingError: the rows or the student's chat template are at fault; as their docstrings say.
     """
-    eval_stage.refuse_unfit(job.recipe.eval, job.recipe.teacher)
+    eval_stage.refuse_unfit(job.recipe.eval, job.recipe.teacher, job.place.base)
     if job.recipe.prompts.held_out == 0:
         raise RecipeError("[prompts] held_out = 0 leaves eval nothing to judge the student on", "Raise it, or do the stages one by one")
     if job.recipe.train.method.kind == "soft":
