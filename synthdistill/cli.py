@@ -5,6 +5,7 @@
 Nothing heavy is imported up here: `--help` must cost no more than that of an empty program.
 """
 
+import dataclasses
 import os
 import signal
 import sys
@@ -136,12 +137,26 @@ def eval_(
     run: RunName = "main",
     settings: Set = [],  # noqa: B006
     limit: Limit = None,
+    review: Annotated[
+        int | None, typer.Option("--review", min=1, metavar="N", help="Then write a blind table of N prompts for people to rate.")
+    ] = None,
+    to: Annotated[Path | None, typer.Option("--to", metavar="FILE", help="With --review: where; eval/review.csv if left out.")] = None,
+    reviewed: Annotated[
+        Path | None, typer.Option("--reviewed", metavar="FILE", help="Take the ratings of such a table into the report; ask nobody.")
+    ] = None,
     dry_run: DryRun = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Held-out prompts -> student, teacher and base side by side; report; gate (exit 4)."""
-    _stage("eval", recipe, run, settings, limit, dry_run, as_json, quiet)
+    """Held-out prompts -> student, teacher, base and others side by side; report; gate (exit 4)."""
+    if reviewed is not None and (review or dry_run):
+        raise RecipeError("--reviewed reads a table, and goes with neither --review nor --dry-run", "Give it alone")
+    if to is not None and review is None:
+        raise RecipeError("--to says where --review writes its table", "Add --review 100")
+    if reviewed is not None:
+        _reviewed(_job(recipe, run, settings, limit, quiet or as_json), reviewed, as_json)
+        return
+    _stage("eval", recipe, run, settings, limit, dry_run, as_json, quiet, review=(review, to) if review else None)
 
 
 @app.command(name="run")
@@ -486,10 +501,12 @@ def _stage(
     dry_run: bool,
     as_json: bool,
     quiet: bool,
+    review: tuple[int, Path | None] | None = None,
     **more: Any,
 ) -> None:
     from synthdistill import console
     from synthdistill.stages.run import one
+    from synthdistill.stages.run import review as write_table
 
     job = replace(_job(recipe, run, settings, limit, quiet or as_json), **more)
     if dry_run:
@@ -497,11 +514,41 @@ def _stage(
         return
     manifest = one(job, stage)
     if stage == "eval":
-        _judged(job, {stage: manifest}, as_json)
+        table = {"review": str(write_table(job, *review))} if review else {}
+        _judged(job, {stage: manifest}, as_json, more=table)
     elif as_json:
         console.print_json(_summary(job, {stage: manifest}))
     else:
         console.say(console.stage_line(stage, manifest))
+
+
+def _reviewed(job: "Job", file: Path, as_json: bool) -> None:
+    """What people think of the answers, and the page with it."""
+    from synthdistill import console
+    from synthdistill.report import figures, page
+    from synthdistill.report import words as said
+    from synthdistill.stages.run import reviewed
+
+    reviewed(job, file)
+    path, found = page.write(job.place), figures.load(job.place)
+    rated = [each for each in found.comparisons if each.metric == "human"]
+    if as_json:
+        told = {"run": str(job.place.folder), "human": [dataclasses.asdict(each) for each in rated], "report": str(path)}
+        console.print_json(told)
+        return
+    cells = [
+        [
+            each.slice,
+            said.count(each.n),
+            said.share(each.student),
+            said.share(each.teacher),
+            said.points(each.gap),
+            said.span(each.interval, signed=True),
+        ]
+        for each in rated
+    ]
+    console.table("rated by people", ["rows", "n", "student", "teacher", "gap", "95%"], cells, whole=1)
+    console.say(f"unscored: {rated[0].unscored} of {rated[0].n + rated[0].unscored}; report: {path}")
 
 
 def _curve(job: "Job", dry_run: bool, as_json: bool) -> None:
@@ -560,7 +607,9 @@ def _planned(job: "Job", stages: list[str], as_json: bool) -> None:
         console.table("one row, token by token", ["id", "token", "loss"], cells)
 
 
-def _judged(job: "Job", manifests: dict[str, "Manifest"], as_json: bool, *, tell_stages: bool = True) -> None:
+def _judged(
+    job: "Job", manifests: dict[str, "Manifest"], as_json: bool, *, tell_stages: bool = True, more: dict[str, str] | None = None
+) -> None:
     """After eval: the report, the verdict, and exit 4 where the gate was not passed."""
     from synthdistill import console
     from synthdistill.report import figures, page, words
@@ -568,13 +617,15 @@ def _judged(job: "Job", manifests: dict[str, "Manifest"], as_json: bool, *, tell
     evaluated = manifests["eval"]
     path = page.write(job.place)
     if as_json:
-        console.print_json(_summary(job, manifests) | evaluated.results | {"report": str(path)})
+        console.print_json(_summary(job, manifests) | evaluated.results | {"report": str(path)} | (more or {}))
     else:
         if tell_stages:
             console.say(console.stage_line("eval", evaluated))
         console.say("")
         console.say(words.verdict(figures.load(job.place)))
         console.say(f"report: {path}")
+        for name, where in (more or {}).items():
+            console.say(f"{name}: {where}")
     if not evaluated.results["gate"]["passed"]:
         failed = [check["name"] for check in evaluated.results["gate"]["checks"] if not check["passed"]]
         raise GateError(f"the gate was not passed: {', '.join(failed)}", f"The report says where the student falls short: {path}")

@@ -119,6 +119,17 @@ def storage(path: Path | None = None) -> Iterator[None]:
         raise StorageError(f"cannot write {where}: {reason}" if path else f"{where}: {reason}", hint) from error
 
 
+@contextmanager
+def about(key: str, instead_of: str = "[teacher]") -> Iterator[None]:
+    """What is said of one key of the recipe is said of another, whose model is opened in the same way."""
+    try:
+        yield
+    except (MissingError, SamplerError, RecipeError) as error:
+        if isinstance(error, StorageError):
+            raise
+        raise type(error)(*(text.replace(instead_of, key) for text in (error.message, error.hint))) from error
+
+
 def unloadable(model: str, error: Exception) -> SynthdistillError:
     """What transformers said about a model that it could not load, in one line: the hub is out of reach, or the model is at fault."""
     words = next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -154,6 +154,8 @@ class Comparison:
     interval: Interval | None
     n: int
     unscored: int
+    others: dict[str, float | None] = field(default_factory=dict)
+    """Mean scores of further systems, by their names."""
 
 
 def encode(record: Any) -> bytes:

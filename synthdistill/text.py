@@ -35,6 +35,15 @@ def composed(value: Any) -> Any:
     return [composed(item) for item in value] if isinstance(value, list) else value
 
 
+def integral(value: Any) -> Any:
+    """A JSON value with 1.0 as 1: JSON has one kind of number."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {key: integral(item) for key, item in value.items()}
+    return [integral(item) for item in value] if isinstance(value, list) else value
+
+
 def words(text: str) -> list[str]:
     """The words of a normalised text: runs of letters and digits, and every other character that is not a space, alone.
 

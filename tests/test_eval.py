@@ -216,6 +216,7 @@ def test_a_missing_cut_or_failed_answer_is_wrong_for_whoever_gave_it(bench):
         "interval": None,
         "n": 40,
         "unscored": 0,
+        "others": {},
     }
     assert bench.report["answers"]["student"] == {"answered": 30, "cut": 8, "failed": 2}
     assert bench.report["answers"]["teacher"] == {"answered": 36, "cut": 0, "failed": 4}
@@ -515,7 +516,7 @@ def test_groups_widen_the_interval(tmp_path, monkeypatch):
     [
         (["exact"], "did you mean exact_match"),
         (["json_field"], "did you mean json_fields"),
-        (["bleurt42"], "known: "),
+        (["zzz42"], "known: "),
         ([], "at least 1"),
         (["token_f1"] * 2, "twice"),
     ],
@@ -544,7 +545,7 @@ def test_an_unfinished_stage_is_refused_with_its_command(bench):
 def test_a_plan_says_what_is_left_to_ask_and_writes_nothing(bench):
     bench.teacher_sampling = Sampling(temperature=0.8, max_tokens=16)
     bench.prepare()
-    planned = eval.plan(Config(self_agreement=10, sampling=Sampling(max_tokens=8)), place=bench.place)
+    planned = eval.plan(Config(self_agreement=10, sampling=Sampling(max_tokens=8)), teacher=bench.teacher, place=bench.place)
 
     assert planned["to_ask"] == {"student": 40, "base": 40, "self": 20}
     assert planned["output_tokens_at_most"] == {"student": 320, "base": 320, "self": 320}

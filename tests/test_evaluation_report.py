@@ -1,7 +1,8 @@
 import msgspec
 import pytest
 
-from synthdistill.evaluation.comparison import compare, comparisons, row
+from synthdistill.evaluation.comparison import SYSTEMS, compare, comparisons, row
+from synthdistill.evaluation.metrics import Given
 from synthdistill.evaluation.report import compared, judged, results
 from synthdistill.records import Comparison, Prompt
 
@@ -15,7 +16,7 @@ def rows(student, current=None, count=20):
         prompt = Prompt(f"{number:032x}", [], [], "", "held_out", reference="yes")
         said = {"teacher": "yes", "student": "yes" if number < student else "no", "base": "no"}
         said |= {"current": "yes" if number < current else "no"} if current is not None else {}
-        found.append(row(prompt, said, NAMES, text_fields=frozenset(), slices=[]))
+        found.append(row(prompt, said, NAMES, given=Given(), slices=[]))
     return found
 
 
@@ -75,7 +76,7 @@ def test_a_report_of_an_older_version_is_judged_as_one_without_a_student_in_use(
 
 
 def test_a_comparison_of_an_older_version_is_read_as_one_without_a_student_in_use():
-    [first, *_] = comparisons(compare(rows(5), NAMES))
+    [first, *_] = comparisons(compare(rows(5), NAMES), SYSTEMS[:3])
     line = msgspec.json.encode({key: value for key, value in msgspec.to_builtins(first).items() if key != "current"})
 
     assert msgspec.json.decode(line, type=Comparison) == first

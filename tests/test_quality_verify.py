@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
+from synthdistill import numeric
 from synthdistill.errors import RecipeError
 from synthdistill.evaluation import metrics
-from synthdistill.quality import numeric
 from synthdistill.quality.verify import check, verifier, verify_files
 from synthdistill.records import Completion, Prompt, Usage
 
 SCHEMA = {"type": "object", "required": ["intent"], "properties": {"intent": {"enum": ["refund", "other"]}, "order": {"type": "integer"}}}
 
-METRICS = {name: lambda answer, reference, name=name: metrics.measure(name, metrics.Case(answer, reference))[0] for name in metrics.METRICS}
+METRICS = {name: lambda answer, reference, name=name: metrics.measure(name, metrics.Case(answer, reference))[0] for name in metrics.PLAIN}
 
 
 @pytest.fixture

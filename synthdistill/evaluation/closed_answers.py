@@ -48,7 +48,7 @@ def compare(old: list[str], new: list[str], seed: int) -> Iterator[Unseen]:
     import numpy as np
 
     for name, olds, news in _columns(old, new):
-        if min(len(olds), len(news)) < LEAST or not _closed(olds):
+        if min(len(olds), len(news)) < LEAST or not is_closed(olds):
             continue
         order = np.random.default_rng(seed).permutation(len(olds))
         half = {olds[number] for number in order[::2]}
@@ -64,7 +64,7 @@ def compare(old: list[str], new: list[str], seed: int) -> Iterator[Unseen]:
         )
 
 
-def _closed(labels: list[str]) -> bool:
+def is_closed(labels: list[str]) -> bool:
     """Whether nine in ten of them are of at most 200 kinds, each given five times on average."""
     held = [*accumulate(count for _, count in Counter(labels).most_common())]
     most = _MOST * len(labels)

@@ -1,40 +1,78 @@
-"""Student, teacher and base side by side: rows of scores in, a comparison of every metric on every slice out.
+"""Student, teacher, base and whoever else answers, side by side: rows of scores in, a comparison of every metric on every slice out.
 
 compared = compare(rows, ["json_fields", "agreement"])
 compared["all"]["json_fields"].ratio(STUDENT, TEACHER)
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from synthdistill.evaluation import metrics
+from synthdistill.evaluation import macro_f1, metrics
+from synthdistill.evaluation.metrics import Given
+from synthdistill.evaluation.metrics.labels import label
 from synthdistill.evaluation.statistics import BASE, CURRENT, STUDENT, TEACHER, Estimate, Paired, bootstrap
-from synthdistill.records import Comparison, Interval, Prompt
+from synthdistill.records import Comparison, Interval, Prompt, Score
 
 SYSTEMS = ("student", "teacher", "base", "current")
-"""In the order of the last axis of `statistics.bootstrap`. `current`, the student in use, is not always there."""
+"""In the order of the last axis of `statistics.bootstrap`. `current`, the student in use, is not always there. Further ones follow."""
 ALL = "all"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A held-out prompt with the scores of those of `SYSTEMS` that are compared."""
+    """A held-out prompt with the scores of the systems that are compared, in the order of `systems_of`."""
 
     cluster: str
     slices: list[str]
     scores: tuple[dict[str, float | None], ...]
+    gold: str | None = None
+    """The label that the reference is, for metrics that are no mean over rows; None where it is none."""
+    labels: tuple[str | None, ...] = ()
+    """Those that the systems gave, in the same order; None where an answer is no label."""
+
+
+Whole = Callable[[Sequence[Row], int], Paired]
+"""A metric of many rows together: from rows and a seed to what it is for each system, and in each resample."""
+
+
+def _macro_f1(rows: Sequence[Row], seed: int) -> Paired:
+    return macro_f1.paired([row.gold for row in rows], [row.labels for row in rows], [row.cluster for row in rows], seed=seed)
+
+
+WHOLES: dict[str, Whole] = {"macro_f1": _macro_f1}
+"""The metrics that are no mean over rows. What a row has of them (whether its label is right) is for looking at rows."""
+
+
+def systems_of(names: Iterable[str]) -> list[str]:
+    """Who is compared, in order: those of `SYSTEMS`, then the others as they come."""
+    given = list(names)
+    return [name for name in SYSTEMS if name in given] + [name for name in given if name not in SYSTEMS]
 
 
 def row(
-    prompt: Prompt, answers: Mapping[str, str | None], names: Sequence[str], *, text_fields: frozenset[str], slices: Sequence[str]
+    prompt: Prompt,
+    answers: Mapping[str, str | None],
+    names: Sequence[str],
+    *,
+    given: Given,
+    slices: Sequence[str],
+    told: Mapping[str, Mapping[str, Score]] | None = None,
 ) -> Row:
-    """Score the answers of all systems to one prompt; `answers` holds what each of them said, `current` only where it is compared."""
-    found = []
-    for system in (name for name in SYSTEMS if name in answers):
-        case = metrics.Case(answers[system], prompt.reference, answers["teacher"])
-        found.append({score.name: score.value for name in names for score in metrics.measure(name, case, text_fields)})
-    return Row(cluster_of(prompt), [f"{name}={_shown(prompt.metadata.get(name))}" for name in slices], tuple(found))
+    """Score the answers of all systems to one prompt; `answers` holds what each of them said, `told` the scores that others gave them:
+    system -> metric -> score."""
+    found, systems, told = [], systems_of(answers), told or {}
+    for system in systems:
+        case = metrics.Case(answers[system], prompt.reference, answers.get("teacher"), prompt, told.get(system, {}))
+        found.append({score.name: score.value for name in names for score in metrics.measure(name, case, given)})
+    labelled = any(scores.get("macro_f1") is not None for scores in found)
+    return Row(
+        cluster_of(prompt),
+        [f"{name}={_shown(prompt.metadata.get(name))}" for name in slices],
+        tuple(found),
+        label(prompt.reference, given) if labelled else None,
+        tuple(label(answers[system], given) for system in systems) if labelled else (),
+    )
 
 
 def cluster_of(prompt: Prompt) -> str:
@@ -57,23 +95,27 @@ def compare(rows: Sequence[Row], names: Sequence[str], *, seed: int = 0) -> dict
     members: dict[str, list[int]] = {ALL: list(range(len(rows)))}
     for number, place in sorted(((i, name) for i, row in enumerate(rows) for name in row.slices), key=lambda found: found[1]):
         members.setdefault(place, []).append(number)
+    wholes = {name: WHOLES[name] for name in columns if name in WHOLES}
     return {
         place: dict(zip(columns, bootstrap(values_NMS[chosen], [rows[i].cluster for i in chosen], seed=seed), strict=True))
+        | {name: whole([rows[i] for i in chosen], seed) for name, whole in wholes.items()}
         for place, chosen in members.items()
     }
 
 
-def comparisons(compared: Mapping[str, Mapping[str, Paired]], *, current: bool = False) -> list[Comparison]:
-    """One record for each slice and metric; the gap is student minus teacher. `current`: whether the student in use was compared."""
-    found = []
+def comparisons(compared: Mapping[str, Mapping[str, Paired]], systems: Sequence[str]) -> list[Comparison]:
+    """One record for each slice and metric; the gap is student minus teacher. `systems`: who was compared, as `systems_of` orders them."""
+    found, others = [], {name: number for number, name in enumerate(systems) if name not in SYSTEMS}
     for place, by_metric in compared.items():
         for metric, paired in by_metric.items():
             gap = paired.gap(STUDENT, TEACHER)
             student, teacher, base = (rounded(paired.mean(system)) for system in (STUDENT, TEACHER, BASE))
             interval = None if gap.interval is None else _rounded_interval(gap.interval)
-            used = rounded(paired.mean(CURRENT)) if current else None
+            used = rounded(paired.mean(CURRENT)) if SYSTEMS[CURRENT] in systems else None
+            beside = {name: rounded(paired.mean(number)) for name, number in others.items()}
+            counts = paired.n, paired.unscored
             found.append(
-                Comparison(metric, place, student, teacher, base, rounded(gap.value), interval, paired.n, paired.unscored, current=used)
+                Comparison(metric, place, student, teacher, base, rounded(gap.value), interval, *counts, current=used, others=beside)
             )
     return found
 

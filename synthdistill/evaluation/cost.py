@@ -6,7 +6,7 @@ compare(student, teacher)                                                 # (0.1
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -44,6 +44,12 @@ def bill(usage: Mapping[str, int], price: Mapping[str, float | None] | None) -> 
     if price is None:
         return None
     return round(usd(Tokens(**usage), **{kind: each for kind, each in price.items() if each is not None}), 6)
+
+
+def sum_of(bills: Iterable[float | None]) -> float | None:
+    """The sum of the bills that are known; None where none is."""
+    known = [each for each in bills if each is not None]
+    return round(sum(known), 6) if known else None
 
 
 def usd_by_time(seconds: float | None, usd_per_hour: float) -> float | None:

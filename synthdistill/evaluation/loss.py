@@ -27,13 +27,13 @@ def compared(
     names: Sequence[str],
     *,
     score: str,
-    text_fields: frozenset[str] = frozenset(),
+    given: metrics.Given,
 ) -> dict[str, Any]:
     """n, score; the copy's and the student's mean by it, their gap with its interval; `same`: the share of answers that are the same text,
     ended alike; `metrics`: the same of each metric and its parts; how the copy's answers ended."""
     import numpy as np
 
-    rows = [[_scores(prompt, said.get(prompt.id), teacher, names, text_fields) for said in (copy, student)] for prompt in prompts]
+    rows = [[_scores(prompt, said.get(prompt.id), teacher, names, given) for said in (copy, student)] for prompt in prompts]
     columns = list(dict.fromkeys(name for pair in rows for scores in pair for name in scores))
     values_NMS = np.array(
         [[[np.nan if (value := scores.get(name)) is None else value for scores in pair] for name in columns] for pair in rows],
@@ -53,10 +53,10 @@ def compared(
 
 
 def _scores(
-    prompt: Prompt, said: Completion | Failure | None, teacher: Answers, names: Sequence[str], text_fields: frozenset[str]
+    prompt: Prompt, said: Completion | Failure | None, teacher: Answers, names: Sequence[str], given: metrics.Given
 ) -> dict[str, float | None]:
-    case = metrics.Case(_text(said), prompt.reference, _text(teacher.get(prompt.id)))
-    return {score.name: score.value for name in names for score in metrics.measure(name, case, text_fields)}
+    case = metrics.Case(_text(said), prompt.reference, _text(teacher.get(prompt.id)), prompt)
+    return {score.name: score.value for name in names for score in metrics.measure(name, case, given)}
 
 
 def _text(answer: Completion | Failure | None) -> str | None:

@@ -12,26 +12,53 @@ from typing import Any, Literal
 import msgspec
 
 from synthdistill.evaluation import cost, metrics, speed
-from synthdistill.evaluation.comparison import ALL, SYSTEMS, Row, as_dict, compare, comparisons, rounded
+from synthdistill.evaluation.comparison import ALL, Row, as_dict, compare, comparisons, rounded, systems_of
 from synthdistill.evaluation.statistics import BASE, CURRENT, STUDENT, TEACHER, Paired, bootstrap
 from synthdistill.records import Completion, Failure
 
 ENOUGH = 30
 """Rows that a slice needs before the gate looks at it."""
-Of = Literal["reference", "agreement"]
-RESULTS = ("n", "score", "retention", "recovered", "beats_base", "current", "self_agreement", "systems", "speedup", "cost", "gate")
+Of = Literal["reference", "agreement", "judgement"]
+"""What the score is a score of: the gold answers, the teacher's, or neither, as a judge's or a user's function is."""
+RESULTS = (
+    "n",
+    "score",
+    "retention",
+    "recovered",
+    "beats_base",
+    "current",
+    "baselines",
+    "judge",
+    "human",
+    "self_agreement",
+    "systems",
+    "speedup",
+    "cost",
+    "gate",
+)
 
 
-def compared(rows: Sequence[Row], names: Sequence[str], *, score: str, of: Of, current: str | None = None) -> dict[str, Any]:
-    """The part of the report that follows from the scores alone. `current` is the run of the student in use, where the rows have it."""
+def kind_of(score: str, *, gold: bool) -> Of:
+    """What a score is a score of; `gold`: whether any prompt has a reference."""
+    if score == "agreement" or (not gold and score == "json_valid"):
+        return "agreement"
+    return "reference" if gold else "judgement"
+
+
+def compared(
+    rows: Sequence[Row], names: Sequence[str], *, score: str, of: Of, current: str | None = None, others: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The part of the report that follows from the scores alone. `current` is the run of the student in use, where the rows have it;
+    `others` are further systems."""
     found = compare(rows, names)
     whole = found[ALL][score]
-    systems = ("teacher", "student", "base", "current") if current else ("teacher", "student", "base")
+    shown = ["teacher", "student", "base", *(["current"] if current else []), *others]
+    systems = systems_of(shown)
     return {
         "n": len(rows),
         "score": score,
-        "systems": {name: {"score": rounded(whole.mean(SYSTEMS.index(name)))} for name in systems},
-        "comparisons": [msgspec.to_builtins(record) for record in comparisons(found, current=current is not None)],
+        "systems": {name: _system(systems.index(name), whole, apart=name in others) for name in shown},
+        "comparisons": [msgspec.to_builtins(record) for record in comparisons(found, systems)],
         "slices": [_slice(place, by_metric, score, of) for place, by_metric in found.items()],
         "retention": _retention(found[ALL], score, of),
         "recovered": as_dict(whole.recovered()),
@@ -59,7 +86,7 @@ def self_agreement(pairs: Sequence[tuple[str | None, str | None]], clusters: Seq
     """The teacher with itself: the share of prompts whose second answer equals the first, with an interval."""
     import numpy as np
 
-    scores = [metrics.agreement(metrics.Case(second, teacher=first))[0].value for first, second in pairs]
+    scores = [metrics.measure("agreement", metrics.Case(second, teacher=first))[0].value for first, second in pairs]
     values = [[[float("nan") if score is None else score, 1.0]] for score in scores]
     paired = bootstrap(np.array(values, dtype=np.float64).reshape(len(values), 1, 2), clusters)[0]
     return as_dict(paired.ratio(0, 1, whole=True)) | {"n": paired.n}
@@ -146,6 +173,11 @@ def unscored(report: Mapping[str, Any]) -> dict[str, int]:
     return {each["metric"]: each["unscored"] for each in report["comparisons"] if each["slice"] == ALL and each["unscored"]}
 
 
+def _system(number: int, whole: Paired, *, apart: bool) -> dict[str, Any]:
+    """A system's score; of one `apart` from student, teacher and base also how much better the student is than it."""
+    return {"score": rounded(whole.mean(number))} | ({"gap": as_dict(whole.gap(STUDENT, number))} if apart else {})
+
+
 def _slice(place: str, by_metric: Mapping[str, Paired], score: str, of: Of) -> dict[str, Any]:
     return {"slice": place, "n": by_metric[_judged_by(score, of)].n, "retention": _retention(by_metric, score, of)}
 
@@ -182,7 +214,7 @@ def _current_checks(used: Mapping[str, Any], threshold: float, worse: float) -> 
 
 
 def _judged_by(score: str, of: Of) -> str:
-    return score if of == "reference" else "agreement"
+    return "agreement" if of == "agreement" else score
 
 
 def _check(name: str, value: float | None, threshold: float, n: int) -> dict[str, Any]:

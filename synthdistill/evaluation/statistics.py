@@ -3,8 +3,8 @@
     judged = bootstrap(values_NMS, clusters)             # one Paired for each metric
     judged[0].gap(STUDENT, TEACHER)                      # Estimate(value=-0.02, interval=Interval(-0.04, 0.0), reason=None)
 
-N rows, M metrics, S systems (student, teacher, base, and where there is one the student in use), C clusters, R resamples. Rows of one
-cluster (a conversation, a template) are alike, so whole clusters are drawn with replacement (Field and Welsh 2007, "Bootstrapping
+N rows, M metrics, S systems (student, teacher, base, where there is one the student in use, further ones), C clusters, R resamples. Rows
+of one cluster (a conversation, a template) are alike, so whole clusters are drawn with replacement (Field and Welsh 2007, "Bootstrapping
 clustered data"; Efron and Tibshirani 1993), and
 all systems are read on the same draw, so that what makes a row hard for each of them cancels out. The 95% interval is the expanded
 percentile interval (Hesterberg 2015, "What teachers should know about the bootstrap"): the quantiles are moved outwards by
@@ -50,6 +50,7 @@ class Paired:
     """One metric on the same rows for all systems."""
 
     means_S: Floats
+    """nan of a system that the metric has scored on no row."""
     totals_RS: Floats
     """The sum of the scores of each system in each resample; resamples without a scored row are left out."""
     counts_R: Floats
@@ -59,8 +60,9 @@ class Paired:
     clusters: int
 
     def mean(self, system: int) -> float | None:
-        """A system's mean score, None without rows."""
-        return float(self.means_S[system]) if self.n else None
+        """A system's mean score, None without rows, and of a system that the metric has scored on none."""
+        mean = float(self.means_S[system])
+        return mean if self.n and mean == mean else None
 
     def interval(self, values_R: Floats) -> Interval:
         """The 95% interval of a figure from its value in each resample; of two clusters at least."""
@@ -70,7 +72,7 @@ class Paired:
         """Mean score of one system minus that of another."""
         import numpy as np
 
-        if not self.n:
+        if self.mean(one) is None or self.mean(other) is None:
             return Estimate(None, None, "no row could be scored")
         value = float(self.means_S[one] - self.means_S[other])
         if self.clusters < 2:
@@ -84,7 +86,7 @@ class Paired:
         """Mean score of one system over that of another: retention, for student and teacher. `whole`: the other is 1 by definition."""
         import numpy as np
 
-        if not self.n:
+        if self.mean(one) is None or self.mean(other) is None:
             return Estimate(None, None, "no row could be scored")
         if self.means_S[other] <= 0:
             return Estimate(None, None, "the score to be divided by is 0")
@@ -107,10 +109,10 @@ class Paired:
         """(student - base) / (teacher - base): how much of what the teacher has over the base went to the student."""
         import numpy as np
 
-        if not self.n:
-            return Estimate(None, None, "no row could be scored")
         ahead = self.gap(TEACHER, BASE)
-        if ahead.value is None or ahead.value <= 1e-12:
+        if self.mean(STUDENT) is None or ahead.value is None:
+            return Estimate(None, None, "no row could be scored")
+        if ahead.value <= 1e-12:
             return Estimate(None, None, "the teacher is not better than the base")
         value = float((self.means_S[STUDENT] - self.means_S[BASE]) / ahead.value)
         if self.clusters < 2:
@@ -131,7 +133,8 @@ _ALONE = "one cluster of rows gives no interval"
 def bootstrap(values_NMS: Floats, clusters: Sequence[Any], *, resamples: int = RESAMPLES, seed: int = 0) -> list[Paired]:
     """Draw the clusters `resamples` times, with the same draws for every metric. Scores are in [0, 1], nan where a row is unscored.
 
-    A row counts for a metric where all systems are scored on it.
+    A row counts for a metric where all systems are scored on it, but for those that the metric has scored on no row: a judge may have been
+    asked about some of them only.
     """
     import numpy as np
 
@@ -139,23 +142,28 @@ def bootstrap(values_NMS: Floats, clusters: Sequence[Any], *, resamples: int = R
     if not rows:
         empty = np.zeros((0, systems))
         return [Paired(np.zeros(systems), empty, np.zeros(0), 0, 0, 0) for _ in range(metrics)]
-    scored_NM: NDArray[np.bool_] = np.asarray(np.isfinite(values_NMS).all(axis=2))
-    filled_NMS = np.where(scored_NM[:, :, None], values_NMS, 0.0)
+    known_NMS: NDArray[np.bool_] = np.asarray(np.isfinite(values_NMS))
+    there_MS: NDArray[np.bool_] = np.asarray(known_NMS.any(axis=0))
+    scored_NM: NDArray[np.bool_] = np.asarray((known_NMS | ~there_MS).all(axis=2) & there_MS.any(axis=1))
+    filled_NMS = np.where(scored_NM[:, :, None] & there_MS, values_NMS, 0.0)
     numbers: dict[Any, int] = {}
     cluster_N = np.array([numbers.setdefault(cluster, len(numbers)) for cluster in clusters])
     columns_NK = np.concatenate([filled_NMS.reshape(rows, -1), scored_NM.astype(np.float64)], axis=1)
     sums_CK = np.zeros((len(numbers), columns_NK.shape[1]))
     np.add.at(sums_CK, cluster_N, columns_NK)
     totals_RK = _resampled(sums_CK, resamples, seed)
-    return [_paired(metric, sums_CK, totals_RK, rows, metrics, systems) for metric in range(metrics)]
+    return [_paired(metric, sums_CK, totals_RK, rows, there_MS) for metric in range(metrics)]
 
 
-def _paired(metric: int, sums_CK: Floats, totals_RK: Floats, rows: int, metrics: int, systems: int) -> Paired:
+def _paired(metric: int, sums_CK: Floats, totals_RK: Floats, rows: int, there_MS: NDArray[np.bool_]) -> Paired:
+    import numpy as np
+
+    metrics, systems = there_MS.shape
     own, count = slice(metric * systems, (metric + 1) * systems), metrics * systems + metric
     n = round(float(sums_CK[:, count].sum()))
     held_R = totals_RK[:, count] > 0
     return Paired(
-        means_S=sums_CK[:, own].sum(axis=0) / max(n, 1),
+        means_S=np.where(there_MS[metric], sums_CK[:, own].sum(axis=0) / max(n, 1), np.nan),
         totals_RS=totals_RK[held_R, own],
         counts_R=totals_RK[held_R, count],
         n=n,

@@ -35,7 +35,7 @@ from synthdistill.runs import Run
 from synthdistill.samplers.base import Model, TransformersModel, VllmModel
 from synthdistill.shards import Output, sync_folder
 from synthdistill.stages import eval as eval_stage
-from synthdistill.stages import material
+from synthdistill.stages import material, measures
 from synthdistill.stages.asked import Answers, Asked
 from synthdistill.training.quantize import SCHEMES, Name, Quantised, quantize
 from synthdistill.training.student import generation_config
@@ -342,10 +342,9 @@ def _copy(
     copy.recall(own)
     copy.answer(own, place, read.workload(progress.note), progress)
     report = _report(place)
-    names = [*config.metrics, *({"agreement"} - set(config.metrics))]
-    lost = loss.compared(
-        prompts, copy.by_prompt(), student, teacher, names, score=report["score"], text_fields=frozenset(config.text_fields)
-    )
+    names = list(dict.fromkeys([*map(measures.by_row, config.metrics), "agreement"]))
+    given = measures.prepare(names, config.text_fields, prompts, place.base)
+    lost = loss.compared(prompts, copy.by_prompt(), student, teacher, names, score=measures.by_row(report["score"]), given=given)
     copy.seal(own, count_shards(place.stage("eval")))
     failed = sorted(copy.failures(), key=lambda row: row.id)
     if failed:

@@ -16,7 +16,7 @@ import msgspec
 from pydantic import Field
 
 from synthdistill.settings import Settings
-from synthdistill.text import composed, normalise
+from synthdistill.text import composed, integral, normalise
 
 _JSON_STARTS = frozenset('{["-0123456789tfn')
 
@@ -135,7 +135,7 @@ def _value_key(text: str) -> str:
     bare = text.strip()
     if bare[:1] in _JSON_STARTS:
         try:
-            return "json\0" + msgspec.json.encode(_integral(composed(msgspec.json.decode(bare))), order="sorted").decode()
+            return "json\0" + msgspec.json.encode(integral(composed(msgspec.json.decode(bare))), order="sorted").decode()
         except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
             pass  # it only looked like JSON, or is nested beyond reading: then it is compared as text
     return normalise(text)
@@ -143,12 +143,3 @@ def _value_key(text: str) -> str:
 
 def _arguments_key(arguments: Any) -> str:
     return _value_key(arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode())
-
-
-def _integral(value: Any) -> Any:
-    """The value with 1.0 as 1: JSON has one kind of number."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, dict):
-        return {key: _integral(item) for key, item in value.items()}
-    return [_integral(item) for item in value] if isinstance(value, list) else value

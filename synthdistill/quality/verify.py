@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 import msgspec
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 
+from synthdistill import numeric, user_function
 from synthdistill.errors import RecipeError, require
 from synthdistill.manifest import file_hash
-from synthdistill.quality import function, numeric, sql
+from synthdistill.quality import function, sql
 from synthdistill.quality.agreement import answer_key
 from synthdistill.quality.checks import Check, bare, chosen, thresholds
 from synthdistill.records import Completion, Prompt, Score
@@ -231,7 +232,7 @@ def own(given: Given) -> Check:
         RecipeError: the file is not there, does not import, or has no such function.
     """
     name, least = _bound("python", given.argument)
-    path, function_name = function.parts(name)
+    path, function_name = user_function.parts(name, "python:checks.py:is_polite")
     if given.base is None:
         return _right("python", _nothing)
     key = f"{function_name}@{_hash('python', given.base / path)}"
@@ -302,7 +303,7 @@ def _choice_file(argument: str) -> str | None:
 _FILES: dict[str, Callable[[str], str | None]] = {
     "json_schema": _schema_path,
     "choice": _choice_file,
-    "python": lambda argument: function.parts(_bound("python", argument)[0])[0],
+    "python": lambda argument: user_function.parts(_bound("python", argument)[0], "python:checks.py:is_polite")[0],
 }
 """The file that an argument names."""
 

@@ -108,7 +108,7 @@ def _teacher(
 def _agrees(mine: Any, theirs: Completion) -> int:
     """1 where the two say the same; a student that says nothing does not agree."""
     said = metrics.said(mine) if isinstance(mine, Completion) else None
-    score = metrics.agreement(metrics.Case(said, teacher=metrics.said(theirs)))[0].value
+    score = metrics.measure("agreement", metrics.Case(said, teacher=metrics.said(theirs)))[0].value
     return int(score == 1.0)
 
 

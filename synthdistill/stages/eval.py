@@ -1,27 +1,30 @@
-"""Held-out prompts to a report: student, teacher and base side by side, the student in use beside them, and the gate.
+"""Held-out prompts to a report: student, teacher, base and whoever else answers side by side, and the gate.
 
     synthdistill eval recipe.toml
 
 1. config: what decides the answers; the generate, filter and train stages that they come from.
 2. read: held-out prompts, the teacher's answers to them, what the student and the one in use were trained on (left out, counted).
-3. work: student, base and the one in use answer what is neither in their journals nor in the evaluation of the one in use; a teacher
-   that samples answers twice (self-agreement), where it has not done so there; speed.
-4. write: `answers-{student,base,self,current}-*.jsonl`, `failures.jsonl`, `report.json`, the manifest. A gate that is not passed is a
-   result, not an error: the command line makes exit code 4 of it.
+3. work: student, base, the one in use and further systems (`systems.py`) answer what is neither in their journals nor in another run;
+   a teacher that samples answers twice (self-agreement); baselines (`baselines.py`); a judge (`eval_judge.py`); speed.
+4. write: `answers-{student,base,self,current,NAME}-*.jsonl`, `failures.jsonl`, `report.json`, the manifest. A gate that is not passed is
+   a result, not an error: the command line makes exit code 4 of it.
 
 `report.json` (docs/formats.md shows one; null where a figure cannot be had, its `reason` or `basis` says why):
 
     n, left_out, not_asked      held-out prompts judged; those left out as the student, or the one in use, was trained on them; those that
                                 the teacher was not asked before generate was sealed
     score                       the metric that counts: the first of `[eval] metrics`, or `agreement` where no prompt has a reference
-    systems                     {teacher, student, base}: model, parameters, tokens_per_s, latency_ms {p50, p95}, usd_per_1k, score
-    answers                     {teacher, student, base}: answered, cut, failed. Cut and failed answers are wrong (0)
+    systems                     {teacher, student, base, further ones by name}: model, parameters, tokens_per_s, latency_ms {p50, p95},
+                                usd_per_1k, score; of further ones gap {value, interval, reason}, student minus it
+    answers                     of each of them: answered, cut, failed. Cut and failed answers are wrong (0)
     comparisons                 a list of `Comparison`, for each slice (`all` first) and metric
     slices                      {slice, n, retention} of each
-    retention, recovered        {value, interval {low, high}, reason}; retention also n, and `of`: reference or agreement
+    retention, recovered        {value, interval {low, high}, reason}; retention also n, and `of`: reference, agreement or judgement
     beats_base                  student minus base, in points
     current                     null, or the student in use: its run, retention (the student's score over its score), gap (student minus
                                 it, in units of the score). It is in systems, answers and comparisons as well
+    baselines                   {tfidf}: score, interval, gap {value, interval}, would_do, reason
+    judge                       null, or {judge, win_rate}: who judged, how many verdicts, unreadable ones, position_bias
     self_agreement              {value, interval, reason, n}: the ceiling for agreement
     speedup, speed              the student's tokens/s over the teacher's; how they were measured, each round
     cost                        ratio (student over teacher), interval (of the rounds in which speed was measured), basis,
@@ -31,15 +34,14 @@
 Prices and the gate are *how*: when they change, the report on disk is priced and judged again, and nobody is asked.
 """
 
-import difflib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from synthdistill import prompts as prompts_room
 from synthdistill import shards, terms
@@ -47,7 +49,7 @@ from synthdistill.errors import RecipeError, StorageError
 from synthdistill.evaluation import comparison, cost, metrics, speed
 from synthdistill.evaluation import report as reports
 from synthdistill.manifest import Counts, Manifest, ModelUsed, Opening, load, open_stage, sealed
-from synthdistill.progress import Progress
+from synthdistill.progress import Progress, Silent
 from synthdistill.prompt_template import template_path
 from synthdistill.records import Completion, Failure, Message, Prompt, decode, encode
 from synthdistill.runs import Run
@@ -64,10 +66,12 @@ from synthdistill.samplers.base import (
     Workload,
 )
 from synthdistill.settings import Settings, how
-from synthdistill.stages import kept, timing
+from synthdistill.stages import baselines, eval_judge, kept, measures, systems, timing, verdicts
 from synthdistill.stages import seen as seen_room
 from synthdistill.stages.asked import Answers, Asked
+from synthdistill.stages.baselines import Baseline
 from synthdistill.stages.form import PLAIN, Form
+from synthdistill.stages.systems import Systems, check_names
 
 STAGE = "eval"
 
@@ -91,24 +95,34 @@ class Config(Settings):
 
     metrics: list[str] = Field(["exact_match"], min_length=1)
     text_fields: list[str] = []
+    semantic_model: str | None = Field(None, min_length=1)
+    judge: eval_judge.Judge | None = None
+    systems: Systems = {}
+    baselines: list[Baseline] = []
     sampling: Sampling = Sampling()
     backend: Literal["transformers", "vllm"] = "transformers"
     self_agreement: int = Field(200, ge=0)
+    margin: float = how(0.03, ge=0, le=1)
     student_price: StudentPrice | None = how(None)
     speed: Speed = how(Speed())
 
-    @field_validator("metrics")
-    @classmethod
-    def _known(cls, names: list[str]) -> list[str]:
-        for name in names:
-            if name not in metrics.METRICS:
-                near = difflib.get_close_matches(name, metrics.METRICS, n=1, cutoff=0.4)
-                raise ValueError(
-                    f"unknown metric {name!r}; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(metrics.METRICS)}")
-                )
-        if len(set(names)) < len(names):
-            raise ValueError("a metric is named twice")
-        return names
+    _known = field_validator("metrics")(measures.check)
+    _named = field_validator("systems")(check_names)
+
+    @model_validator(mode="after")
+    def _told_by_somebody(self) -> Self:
+        judged, means = eval_judge.wanted(self.metrics), measures.MEANING in self.metrics
+        if judged and self.judge is None:
+            raise ValueError(f"{judged[0]} among the metrics needs a judge: add judge = {{ model = ... }}, or judge = {{}}: the teacher")
+        if self.judge and not judged:
+            raise ValueError("judge is asked for nothing: add judge or win_rate to metrics, or leave it out")
+        if means != bool(self.semantic_model):
+            raise ValueError('semantic among the metrics and semantic_model = "..." go together: give both or neither')
+        return self
+
+    def what(self) -> dict[str, Any]:
+        """As of all settings; no systems and no baselines are left out, so that they change no run that was made before the keys were."""
+        return {key: value for key, value in super().what().items() if value not in ({}, []) or key == "text_fields"}
 
 
 class GateSlices(Settings):
@@ -140,8 +154,28 @@ class _HeldOut:
 
 
 def what(config: Config, base: Path, limit: int | None = None) -> dict[str, Any]:
-    """What this stage adds to the stages that it reads."""
-    return {"eval": config.what()} | ({"limit": limit} if limit is not None else {})
+    """What this stage adds to the stages that it reads.
+
+    Raises:
+        RecipeError: a file that the recipe names is not there.
+    """
+    files = measures.files(config.metrics, config.semantic_model, base) | systems.files(config.systems, base)
+    if config.judge:
+        files |= eval_judge.files(config.judge, config.metrics, base)
+    return {"eval": config.what()} | ({"files": files} if files else {}) | ({"limit": limit} if limit is not None else {})
+
+
+def refuse_unfit(config: Config, teacher: Model, base: Path) -> None:
+    """Say before anybody is asked what is not there: a library of a metric or a baseline, a user's function, an api key.
+
+    Raises:
+        RecipeError, MissingError: it is not.
+    """
+    measures.prepare(config.metrics, (), (), base)
+    baselines.refuse_missing(config.baselines)
+    systems.refuse_missing(config.systems)
+    if config.judge:
+        eval_judge.refuse_unfit(config.judge, config.metrics, teacher)
 
 
 def run(
@@ -169,9 +203,11 @@ def run(
         MissingError, ChangedError, StorageError, SamplerError: as their docstrings say.
         SynthdistillError: answers could not be had for a passing reason; the next start asks for them.
     """
-    inputs = _inputs(place, current)
+    inputs, decides = _inputs(place, current), what(config, place.base, limit)
+    refuse_unfit(config, teacher, place.base)
     held_out = _read(config, place, limit, current)
-    opening = open_stage(place.stage(STAGE), STAGE, what(config, place.base, limit), inputs=inputs, run=place)
+    given = _given(config, held_out, place)
+    opening = open_stage(place.stage(STAGE), STAGE, decides, inputs=inputs, run=place)
     if opening.sealed:
         return _told_again(opening, opening.sealed, config, gate, teacher)
     terms.refuse_unaccepted(teacher, place)
@@ -179,58 +215,83 @@ def run(
     seen = _as_student_sees(held_out.prompts, prompts, student_template, place.base)
     student = Asked.of("student", _local(config.backend, place.stage("train") / "student"), seen, config.sampling, place)
     base = Asked.of("base", _local(config.backend, student_base), seen, config.sampling, place)
-    told = _told_before(current) | {"self": _told_of_itself(place)}
-    twice = _twice(config, teacher, held_out.prompts, teacher_sampling, form, place, told["self"])
+    before = _told_before(current)
+    twice = _twice(config, teacher, held_out.prompts, teacher_sampling, form, place, progress)
     itself = Asked.of("self", teacher, twice, teacher_sampling, place, samples=2, form=form)
+    others = systems.asked(config.systems, held_out.prompts, config.sampling, form, place)
     asked = [student, base, itself]
     if current:
         used = _as_current_sees(held_out.prompts, seen, current, place, prompts, progress)
         asked.append(Asked.of("current", _local(config.backend, current.stage("train") / "student"), used, config.sampling, place))
 
+    asked += others
+    elsewhere = systems.told(place, {request.id for each in asked for request in each.requests}, progress)
     for each in asked:
         # the first answers of `itself` may be the teacher's, where its sampling is the same
-        each.recall(opening.folder, [*held_out.teacher.values(), *told[each.name].values()])
-        each.answer(opening.folder, place, workload, progress)
-    local = {each.name: each for each in asked if each is not itself}
-    report = _compared(config, prompts.slices, held_out, {name: each.by_prompt() for name, each in local.items()}, current)
+        each.recall(opening.folder, [*held_out.teacher.values(), *elsewhere.values(), *before.get(each.name, {}).values()])
+        if each in others:
+            systems.answer(each, place, workload, progress)
+        else:
+            each.answer(opening.folder, place, workload, progress)
+    compared = {each.name: each for each in asked if each is not itself}
+    answers = {"teacher": held_out.teacher} | {name: each.by_prompt() for name, each in compared.items()}
+    less = baselines.tfidf(place, held_out.prompts) if config.baselines else baselines.NONE
+    answers |= {baselines.TFIDF: {**less.answers}} if less.answers else {}
+    heard = eval_judge.hear(
+        config.judge, config.metrics, teacher, held_out.prompts, answers, opening=opening, place=place, workload=workload, progress=progress
+    )
+    report = _compared(config, prompts.slices, held_out, answers, given, heard.scores, current, place)
+    report["judge"] = heard.figures or None
+    report["baselines"] = {name: {"reason": less.reason} for name in config.baselines}
     report["self_agreement"] = _self_agreement(itself, teacher_sampling)
-    reports.add_speed(report, _measured(config.speed, teacher, form, student, held_out, place, workload, progress))
+    measured = _measured(config.speed, teacher, form, student, held_out, place, workload, progress)
+    systems.add_waits(measured, others)
+    reports.add_speed(report, measured)
     report = _judged(report, config, gate, teacher)
-    identities = {"teacher": identify(teacher, place.base)} | {name: each.identity for name, each in local.items()}
-    report["systems"] = {name: _described(identities[name], report["systems"][name]) for name in identities}
+    identities = {"teacher": identify(teacher, place.base)} | {name: each.identity for name, each in compared.items()}
+    report["systems"] = {name: _described(identities.get(name), system, less) for name, system in report["systems"].items()}
 
-    spent = _usage(itself, held_out, told["self"])
+    known = {row.id for row in held_out.teacher.values()} | elsewhere.keys()
     manifest = opening.seal(
-        outputs=_write(asked, report, opening),
+        outputs=[*_write(asked, report, opening), *heard.outputs, *less.seal(opening.folder, opening.shards)],
         counts=_counts(report, student, held_out),
-        models={name: ModelUsed(id=who.id, revision=who.revision) for name, who in identities.items()},
+        files=decides.get("files"),
+        models={name: ModelUsed(id=who.id, revision=who.revision) for name, who in identities.items()} | heard.models,
         terms=sealed(place, "train").terms,
-        usage=spent,
-        cost_usd=cost.bill(spent, teacher.price.model_dump() if teacher.price else None),
+        usage={kind: count + heard.usage[kind] for kind, count in systems.usage([itself, *others], known).items()},
+        cost_usd=cost.sum_of([systems.bill([itself, *others], known), heard.cost_usd]),
         results=reports.results(report),
     )
+    verdicts.clear(opening.folder)
     for path in (*shards.journals(opening.folder, "answers"), *shards.journals(opening.folder, "failures")):
         path.unlink()
     return manifest
 
 
-def plan(config: Config, *, place: Run, limit: int | None = None) -> dict[str, Any]:
+def plan(config: Config, *, teacher: Model, form: Form = PLAIN, place: Run, limit: int | None = None) -> dict[str, Any]:
     """What `run` would do without a student in use: prompts, answers wanted of each model that are not on disk, tokens at most. Asks
     nobody, writes nothing."""
     _inputs(place, None)
+    refuse_unfit(config, teacher, place.base)
     held_out = _read(config, place, limit, None)
+    _given(config, held_out, place)
     n, folder = len(held_out.prompts), place.stage(STAGE)
     drawn = Sampling.model_validate(sealed(place, "generate").config["generate"]["sampling"])
     wanted = {"student": n, "base": n, "self": 2 * min(n, config.self_agreement) if drawn.temperature > 0 else 0}
     known = {name: {row.id for row in shards.replay(folder, f"answers-{name}", Completion)} for name in wanted}
     to_ask = {name: count - len(known[name]) for name, count in wanted.items()}
-    longest = {"student": config.sampling.max_tokens, "base": config.sampling.max_tokens, "self": drawn.max_tokens}
+    others = systems.asked(config.systems, held_out.prompts, config.sampling, form, place)
+    elsewhere = systems.told(place, {request.id for each in others for request in each.requests}, Silent())
+    to_ask |= {each.name: systems.missing(each, place, elsewhere) for each in others}
+    longest = dict.fromkeys(to_ask, config.sampling.max_tokens) | {"self": drawn.max_tokens}
+    verdicts_of = eval_judge.most(config.metrics, n, 3 + len(others) + len(config.baselines))
     return {
         "prompts": n,
         "left_out": held_out.left_out,
         "not_asked": held_out.not_asked,
         "to_ask": to_ask,
         "output_tokens_at_most": {name: count * longest[name] for name, count in to_ask.items()},
+        **({"verdicts_at_most": verdicts_of} if verdicts_of else {}),
     }
 
 
@@ -267,7 +328,6 @@ def _read(config: Config, place: Run, limit: int | None, current: Run | None) ->
         who = "the student, or the one in use," if current else "the student"
         reason = f"{who} was trained on all {len(prompts)}" if prompts else "that split has none"
         raise RecipeError(f"no held-out prompt to judge the student on: {reason}", "Raise [prompts] held_out, or name a file there")
-    refuse_unjudgeable(config, kept)
     ids = {prompt.id for prompt in kept}
     judged: Answers = {prompt_id: row for prompt_id, row in answers.items() if prompt_id in ids}
     return _HeldOut(kept, judged, len(prompts) - len(untrained), len(untrained) - len(kept))
@@ -278,23 +338,6 @@ def _failed_for_good(folder: Path) -> set[str]:
     path = folder / "failures.jsonl"
     rows = (decode(line, Failure) for line in (shards.whole_lines(path) if path.exists() else ()))
     return {row.prompt_id for row in rows if not row.retryable}
-
-
-def refuse_unjudgeable(config: Config, prompts: list[Prompt]) -> None:
-    """A score that can judge none of the references is a mistake in the recipe; no references at all are not.
-
-    Raises:
-        RecipeError: it is one.
-    """
-    score, gold = config.metrics[0], [prompt.reference for prompt in prompts if prompt.reference is not None]
-    if not gold or score == "agreement":
-        return
-    reasons = [metrics.measure(score, metrics.Case("", reference))[0] for reference in gold]
-    if all(found.value is None for found in reasons):
-        raise RecipeError(
-            f"[eval] metrics: {score} can judge none of the {len(gold)} references: {reasons[0].reason}",
-            "Put another metric first, or mend [prompts] reference",
-        )
 
 
 def _as_student_sees(prompts: list[Prompt], config: prompts_room.Config, template: str | None, base: Path) -> list[Prompt]:
@@ -348,38 +391,52 @@ def _told_before(current: Run | None) -> dict[str, Answers]:
     return found
 
 
-def _told_of_itself(place: Run) -> Answers:
-    """What the teacher was asked twice in other runs, those that were refused or are gone among them."""
-    folders = [folder / STAGE for folder in place.siblings()]
-    return {row.id: row for folder in folders if folder.is_dir() for row in shards.read(folder, "answers-self", Completion)}
-
-
 def _twice(
-    config: Config, teacher: Model, prompts: list[Prompt], sampling: Sampling, form: Form, place: Run, told: Answers
+    config: Config, teacher: Model, prompts: list[Prompt], sampling: Sampling, form: Form, place: Run, progress: Progress
 ) -> list[Prompt]:
-    """The prompts that a teacher who samples is asked twice: those that it was asked twice already where they are at least half of what
-    is wanted, so that a run of a few new prompts pays for none of these again; else the first ones."""
+    """The prompts that a teacher who samples is asked twice: those that it was asked twice already, in any run, where they are at least
+    half of what is wanted, so that a run of a few new prompts pays for none of these again; else the first ones."""
     if sampling.temperature == 0:
         return []
-    requests = Asked.of("self", teacher, prompts, sampling, place, samples=2, form=form).requests if told else []
+    requests = Asked.of("self", teacher, prompts, sampling, place, samples=2, form=form).requests
+    told = systems.told(place, {request.id for request in requests}, progress)
     missing = {request.prompt.id for request in requests if request.id not in told}
     known = [prompt for prompt in prompts if prompt.id not in missing] if told else []
     enough = 2 * len(known) >= min(config.self_agreement, len(prompts))
     return (known if enough else prompts)[: config.self_agreement]
 
 
-def _compared(config: Config, slices: list[str], held_out: _HeldOut, answers: dict[str, Answers], current: Run | None) -> dict[str, Any]:
+def _given(config: Config, held_out: _HeldOut, place: Run) -> metrics.Given:
+    """What the metrics work with; one that can judge nothing is refused."""
+    given = measures.prepare(config.metrics, config.text_fields, held_out.prompts, place.base)
+    measures.refuse_unjudgeable(config.metrics, held_out.prompts, given, lambda prompt_id: _said(held_out.teacher.get(prompt_id)))
+    return given
+
+
+def _compared(
+    config: Config,
+    slices: list[str],
+    held_out: _HeldOut,
+    by_system: dict[str, Answers],
+    given: metrics.Given,
+    told: eval_judge.Told,
+    current: Run | None,
+    place: Run,
+) -> dict[str, Any]:
     """Score every answer by every metric. Without any reference the score is agreement with the teacher, and is called so."""
-    by_system = {"teacher": held_out.teacher, **answers}
     names = [*config.metrics, *({"agreement"} - set(config.metrics))]
-    gold = any(prompt.reference is not None for prompt in held_out.prompts)
-    score = config.metrics[0] if gold or config.metrics[0] == "json_valid" else "agreement"
+    score = measures.score_of(config.metrics, held_out.prompts)
+    texts = {name: {prompt.id: _said(found.get(prompt.id)) for prompt in held_out.prompts} for name, found in by_system.items()}
+    means = measures.meanings(config.semantic_model, held_out.prompts, texts, place) if config.semantic_model else {}
     rows = []
     for prompt in held_out.prompts:
-        said = {name: _said(found.get(prompt.id)) for name, found in by_system.items()}
-        rows.append(comparison.row(prompt, said, names, text_fields=frozenset(config.text_fields), slices=slices))
-    of: reports.Of = "reference" if gold and score != "agreement" else "agreement"
-    report = reports.compared(rows, names, score=score, of=of, current=current.name if current else None)
+        said = {name: by[prompt.id] for name, by in texts.items()}
+        scores = measures.merged(told.get(prompt.id, {}), means.get(prompt.id, {}))
+        rows.append(comparison.row(prompt, said, names, given=given, slices=slices, told=scores))
+    gold = any(prompt.reference is not None for prompt in held_out.prompts)
+    of = reports.kind_of(score, gold=gold)
+    others = [name for name in by_system if name not in comparison.SYSTEMS]
+    report = reports.compared(rows, names, score=score, of=of, current=current.name if current else None, others=others)
     ids = [prompt.id for prompt in held_out.prompts]
     return report | {
         "left_out": held_out.left_out,
@@ -423,13 +480,17 @@ def _judged(report: dict[str, Any], config: Config, gate: Gate, teacher: Model) 
     """Priced and judged: all that may change without asking anybody."""
     price = teacher.price.model_dump() if teacher.price else None
     reports.add_cost(report, teacher_price=price, usd_per_hour=config.student_price.usd_per_hour if config.student_price else None)
+    systems.add_prices(report, config.systems)
+    for name, told in report.get("baselines", {}).items():
+        report["baselines"][name] = baselines.judged(report, told["reason"], config.margin)
     return report | {"gate": judge(report, gate)}
 
 
-def _described(identity: Identity, system: Mapping[str, Any]) -> dict[str, Any]:
-    size = cost.parameters(identity.folder) if identity.folder else None
-    keys = ("tokens_per_s", "latency_ms", "usd_per_1k", "score")
-    return {"model": identity.id, "parameters": size, **{key: system[key] for key in keys}}
+def _described(identity: Identity | None, system: Mapping[str, Any], less: baselines.Found) -> dict[str, Any]:
+    """Who a system is, before its figures; without an identity it is the baseline."""
+    size = less.parameters if identity is None else cost.parameters(identity.folder) if identity.folder else None
+    keys = [key for key in ("tokens_per_s", "latency_ms", "usd_per_1k", "score", "gap") if key in system]
+    return {"model": identity.id if identity else baselines.MODEL, "parameters": size, **{key: system[key] for key in keys}}
 
 
 def _write(asked: Sequence[Asked], report: dict[str, Any], opening: Opening) -> list[shards.Output]:
@@ -457,25 +518,43 @@ def _counts(report: Mapping[str, Any], student: Asked, held_out: _HeldOut) -> Co
     )
 
 
-def _usage(itself: Asked, held_out: _HeldOut, told: Answers) -> dict[str, int]:
-    """Tokens that the teacher was asked for here; the answers of the generate stage, and of an earlier evaluation, are paid for there."""
-    paid = {row.id for row in held_out.teacher.values()} | told.keys()
-    usages = [row.usage for row in itself.completions() if row.id not in paid]
-    return {kind: sum(getattr(usage, kind) for usage in usages) for kind in ("input", "output", "cached_input")}
-
-
 def _told_again(opening: Opening, manifest: Manifest, config: Config, gate: Gate, teacher: Model) -> Manifest:
     """Up to date, but for prices and the gate: these are put on the report that is there."""
-    path = opening.folder / "report.json"
+    old, report = read_report(opening.folder), read_report(opening.folder)
     try:
-        old = json.loads(path.read_bytes())
-        report = _judged(json.loads(path.read_bytes()), config, gate, teacher)
-    except (OSError, ValueError, KeyError) as error:
-        raise StorageError(f"{path} cannot be read as a report: {error!r}", "Restore it, or start again with --run NEW") from error
+        report = _judged(report, config, gate, teacher)
+    except KeyError as error:
+        raise _unreadable(opening.folder, error) from error
     if report == old and reports.results(report) == manifest.results:
         return manifest
-    written = _write_report(report, opening.folder)
+    return put_report(report, manifest, opening.folder)
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """`report.json` of the stage's folder.
+
+    Raises:
+        StorageError: it cannot be read as one.
+    """
+    try:
+        found: dict[str, Any] = json.loads((folder / "report.json").read_bytes())
+        return found
+    except (OSError, ValueError) as error:
+        raise _unreadable(folder, error) from error
+
+
+def put_report(report: dict[str, Any], manifest: Manifest, folder: Path) -> Manifest:
+    """Put a report in place of the one that a sealed stage has.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    written = _write_report(report, folder)
     outputs = [written if output.file == written.file else output for output in manifest.outputs]
     changed = manifest.model_copy(update={"outputs": outputs, "results": reports.results(report)})
-    shards.seal(opening.folder / "manifest.json", (changed.model_dump_json(indent=2) + "\n").encode(), rows=1)
+    shards.seal(folder / "manifest.json", (changed.model_dump_json(indent=2) + "\n").encode(), rows=1)
     return changed
+
+
+def _unreadable(folder: Path, error: Exception) -> StorageError:
+    return StorageError(f"{folder / 'report.json'} cannot be read as a report: {error!r}", "Restore it, or start again with --run NEW")

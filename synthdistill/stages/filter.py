@@ -74,8 +74,8 @@ def _metric(name: str) -> Callable[[str, str], Score]:
     return lambda answer, reference: metrics.measure(name, metrics.Case(answer, reference))[0]
 
 
-_METRICS = {name: _metric(name) for name in metrics.METRICS if name != "agreement"}
-"""What `reference:METRIC` may name: of an answer and its gold. Agreement is with another answer of the teacher's, and there is none."""
+_METRICS = {name: _metric(name) for name in metrics.PLAIN}
+"""What `reference:METRIC` may name: of an answer and its gold."""
 
 
 class Config(Settings):

@@ -1,4 +1,5 @@
-"""A model judges answers by a rubric: `[filter] judge`. Verdicts cost money, so they are kept, gone on with and taken over as answers are.
+"""A model judges answers by a rubric: `[filter] judge` and `[eval] judge`. Verdicts cost money, so they are kept, gone on with and taken
+over as answers are.
 
     [filter]
     judge = { rubric = "prompts/judges/triage.md", min = 4, model = "qwen3-235b" }
@@ -14,17 +15,17 @@ The terms of a teacher (`terms.refuse_unaccepted`) are about training on its ans
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from synthdistill import shards
 from synthdistill.budget import Budget, Purse
-from synthdistill.errors import BudgetError, MissingError, RecipeError, SamplerError, StorageError, SynthdistillError
+from synthdistill.errors import BudgetError, RecipeError, SynthdistillError, about
 from synthdistill.evaluation import cost
 from synthdistill.manifest import ModelUsed, file_hash
 from synthdistill.progress import Progress
@@ -34,26 +35,28 @@ from synthdistill.quality.funnel import Row
 from synthdistill.quality.judge import Gold, Kind, Rubric, Standings, Verdict, pairings, said
 from synthdistill.records import Message, Prompt, Score, digest
 from synthdistill.runs import Run
-from synthdistill.samplers import batch_state, identify, open_sampler, settle_open
+from synthdistill.samplers import api_key, batch_state, identify, open_sampler, settle_open
 from synthdistill.samplers.base import ApiModel, BatchModel, Identity, Model, Request, ResponseFormat, Sampler, Workload, completion_id
 from synthdistill.samplers.late import Late
 from synthdistill.samplers.metered import Metered
 from synthdistill.sampling import Sampling
 from synthdistill.settings import Settings, how
 from synthdistill.stages.spend import Spend
-from synthdistill.stages.verdicts import AGAIN, STAGE, Verdicts
+from synthdistill.stages.verdicts import AGAIN, STEM, Verdicts
 
 LEDGER = "judge-spend.jsonl"
 NAME = "judge"
-KEY = "[filter] judge"
 _OURS: dict[Kind, str] = {"rate": "library:judges/answer.md", "pairs": "library:judges/pairs.md"}
 
 
-class Judge(Settings):
-    """`[filter] judge`"""
+class Asking(Settings):
+    """What a judge is asked, and who it is."""
 
-    min: float
-    """The least score with which an answer is kept: a grade, or with `pairs` a share of comparisons won."""
+    KEY: ClassVar[str]
+    """Where the recipe has it."""
+    STAGE: ClassVar[str]
+    """Which stage asks."""
+
     rubric: str | None = Field(None, min_length=1)
     """A template: a path, or `library:judges/answer.md`, which is the usual one for grades."""
     kind: Kind = "rate"
@@ -63,17 +66,22 @@ class Judge(Settings):
     sampling: Sampling = Sampling()
     budget: Budget | None = how(None)
 
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        low, high = self.scale
-        if low >= high:
-            raise ValueError(f"scale = [{low}, {high}] should go from a smaller number to a larger one")
-        if self.kind == "pairs" and "scale" in self.model_fields_set:
-            raise ValueError('scale is for grades; with kind = "pairs" a score is a share from 0 to 1, so leave it out')
-        low, high = (0, 1) if self.kind == "pairs" else (low, high)
-        if not low <= self.min <= high:
-            raise ValueError(f"min = {self.min:g} should lie between {low} and {high}")
-        return self
+    @field_validator("scale")
+    @classmethod
+    def rises(cls, scale: list[int]) -> list[int]:
+        """The scale.
+
+        Raises:
+            ValueError: it does not go up.
+        """
+        if scale[0] >= scale[1]:
+            raise ValueError(f"scale = {scale} should go from a smaller number to a larger one")
+        return scale
+
+    @property
+    def least(self) -> float | None:
+        """The score from which an answer passes, where one is asked for."""
+        return None
 
     def read_rubric(self, base: Path) -> Rubric:
         """The rubric; `base` is the recipe's folder.
@@ -82,6 +90,29 @@ class Judge(Settings):
             RecipeError: it is not there, or is none.
         """
         return Rubric(_rubric_path(self, base), self.kind, low=self.scale[0], high=self.scale[1])
+
+
+class Judge(Asking):
+    """`[filter] judge`"""
+
+    KEY = "[filter] judge"
+    STAGE = "filter"
+
+    min: float
+    """The least score with which an answer is kept: a grade, or with `pairs` a share of comparisons won."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.kind == "pairs" and "scale" in self.model_fields_set:
+            raise ValueError('scale is for grades; with kind = "pairs" a score is a share from 0 to 1, so leave it out')
+        low, high = (0, 1) if self.kind == "pairs" else self.scale
+        if not low <= self.min <= high:
+            raise ValueError(f"min = {self.min:g} should lie between {low} and {high}")
+        return self
+
+    @property
+    def least(self) -> float:
+        return self.min
 
 
 @dataclass(slots=True)
@@ -103,7 +134,7 @@ NONE = Judged({}, {}, {}, {}, None, [])
 """Where nobody judges."""
 
 
-def files(config: Judge, base: Path) -> dict[str, str]:
+def files(config: Asking, base: Path) -> dict[str, str]:
     """SHA-256 of the rubric by its path in the recipe, and of a model of its own that lies in a folder or file.
 
     Raises:
@@ -118,8 +149,22 @@ def files(config: Judge, base: Path) -> dict[str, str]:
     return found
 
 
+def refuse_unfit(config: Asking, teacher: Model) -> None:
+    """Say before anybody is asked what the judge lacks.
+
+    Raises:
+        RecipeError: a name alone, and the teacher is no server; a budget in dollars, and no price.
+        MissingError: the environment variable of its api key is not set.
+    """
+    model = model_of(config, teacher)
+    _refuse_budget_without_price(config, model)
+    if isinstance(model, ApiModel | BatchModel):
+        with _named(config):
+            api_key(model)
+
+
 def judge(
-    config: Judge,
+    config: Asking,
     teacher: Model,
     rows: Iterable[list[Row]],
     *,
@@ -128,8 +173,9 @@ def judge(
     count_shards: int,
     workload: Workload,
     progress: Progress,
+    stem: str = STEM,
 ) -> Judged:
-    """Have every row judged; `rows` are those of one prompt each time, and are gone through once.
+    """Have every row judged; `rows` are those of one prompt each time, and are gone through once. The verdicts are sealed under `stem`.
 
     Raises:
         RecipeError, MissingError, StorageError, SamplerError: as their docstrings say.
@@ -139,14 +185,14 @@ def judge(
     model = model_of(config, teacher)
     _refuse_budget_without_price(config, model)
     docket = _Docket.of(config, model, place.base)
-    verdicts = Verdicts.recall(folder, place, docket.rubric.read, progress.note)
+    verdicts = Verdicts.recall(folder, place, config.STAGE, docket.rubric.read, progress.note)
     with _purse(config, model, folder) as purse:
-        work = replace(workload, purse=purse, folder=folder, note=lambda line: workload.note(f"{KEY}: {line}"))
+        work = replace(workload, purse=purse, folder=folder, note=lambda line: workload.note(f"{config.KEY}: {line}"))
         with _named(config), _sampler(model, place, work) as sampler:
-            _ask(docket.requests(rows), verdicts, model, sampler, work, progress)
+            _ask(docket.requests(rows), verdicts, model, sampler, work, progress, config.STAGE)
     verdicts.take_over(docket.wanted.keys())
-    _refuse_holes(docket, verdicts, purse, place)
-    sealed = verdicts.seal(docket.wanted, count_shards)
+    _refuse_holes(config, docket, verdicts, purse, place)
+    sealed = verdicts.seal(docket.wanted, count_shards, stem)
     scores, standings = docket.scores(verdicts)
     failed = Counter(failure.kind for key in docket.wanted if (failure := verdicts.failed(key)))
     figures = {
@@ -159,7 +205,7 @@ def judge(
         "unreadable": sum(verdicts.found[key].value is None for key in docket.wanted if key in verdicts.found),
         "failed": dict(sorted(failed.items())),
         "position_bias": standings.position_bias() if config.kind == "pairs" else None,
-        "gold": docket.gold(scores, config.min),
+        "gold": docket.gold(scores, config.least) if config.least is not None else None,
         "spend": {"usd": round(purse.total().usd, 6) if purse.price else None, "tokens": purse.total().tokens},
     }
     usage = {kind: getattr(sealed.usage, kind) for kind in ("input", "output", "cached_input")}
@@ -173,7 +219,7 @@ def judge(
     )
 
 
-def plan(config: Judge, teacher: Model, rows: Iterable[list[Row]], *, place: Run, folder: Path) -> dict[str, Any]:
+def plan(config: Asking, teacher: Model, rows: Iterable[list[Row]], *, place: Run, folder: Path) -> dict[str, Any]:
     """How many verdicts `judge` would want, how many of them lie on disk, here or in another run, and how many it would ask for. Asks
     nobody, writes nothing.
 
@@ -183,27 +229,27 @@ def plan(config: Judge, teacher: Model, rows: Iterable[list[Row]], *, place: Run
     model = model_of(config, teacher)
     _refuse_budget_without_price(config, model)
     docket = _Docket.of(config, model, place.base)
-    verdicts = Verdicts.recall(folder, place, docket.rubric.read, lambda line: None)
+    verdicts = Verdicts.recall(folder, place, config.STAGE, docket.rubric.read, lambda line: None)
     missing = sum(1 for _ in verdicts.missing(docket.requests(rows)))
     wanted = len(docket.wanted)
     return {"model": docket.identity.id, "verdicts": wanted, "answered": wanted - missing, "to_ask": missing}
 
 
-def known(config: Judge, teacher: Model, rows: Iterable[list[Row]], *, place: Run, folder: Path) -> dict[str, Score]:
+def known(config: Asking, teacher: Model, rows: Iterable[list[Row]], *, place: Run, folder: Path) -> dict[str, Score]:
     """The scores that can be had from verdicts on disk, null for the others. Asks nobody, writes nothing.
 
     Raises:
         RecipeError: the rubric or a model folder is not there.
     """
     docket = _Docket.of(config, model_of(config, teacher), place.base)
-    verdicts = Verdicts.recall(folder, place, docket.rubric.read, lambda line: None)
+    verdicts = Verdicts.recall(folder, place, config.STAGE, docket.rubric.read, lambda line: None)
     for _ in docket.requests(rows):
         pass  # that it knows all rows
     verdicts.look_over(docket.wanted.keys())
     return docket.scores(verdicts)[0]
 
 
-def model_of(config: Judge, teacher: Model) -> Model:
+def model_of(config: Asking, teacher: Model) -> Model:
     """Who judges. Another model's price, revision and tokenizer are not the teacher's.
 
     Raises:
@@ -217,7 +263,7 @@ def model_of(config: Judge, teacher: Model) -> Model:
         others = dict.fromkeys(("revision", "price", "tokenizer", "terms"))
         return teacher.model_copy(update={"model": config.model, **others})
     raise RecipeError(
-        f"{KEY} model = {config.model!r} is the name of another model of the teacher's server, and [teacher] is of kind {teacher.kind!r}",
+        f"{config.KEY} model = {config.model!r} names a model of the teacher's server, and [teacher] is of kind {teacher.kind!r}",
         'Give a table, as model = { kind = "api", model = "...", base_url = "..." }, or leave it out: the teacher judges',
     )
 
@@ -254,7 +300,7 @@ class _Docket:
     """Whether all rows were seen."""
 
     @classmethod
-    def of(cls, config: Judge, model: Model, base: Path) -> Self:
+    def of(cls, config: Asking, model: Model, base: Path) -> Self:
         rubric = config.read_rubric(base)
         return cls(rubric, identify(model, base), config.sampling, ResponseFormat("json_schema", rubric.schema()))
 
@@ -347,7 +393,9 @@ class _Docket:
         return Score(NAME, value, reason, self.identity.id)
 
 
-def _ask(requests: Iterator[Request], verdicts: Verdicts, model: Model, sampler: Sampler, work: Workload, progress: Progress) -> None:
+def _ask(
+    requests: Iterator[Request], verdicts: Verdicts, model: Model, sampler: Sampler, work: Workload, progress: Progress, stage: str
+) -> None:
     """Ask for what is missing, and once more for what failed for a passing reason. Where nothing is missing no model is opened."""
     if isinstance(model, ApiModel) and work.folder and batch_state.batches(work.folder):
         waiting = list(requests)  # who was asked in a batch, and is asked live now: the provider must know of all what is still wanted
@@ -358,7 +406,7 @@ def _ask(requests: Iterator[Request], verdicts: Verdicts, model: Model, sampler:
     if first is None:
         return
     again = 0 if isinstance(model, BatchModel) else AGAIN
-    with progress.task(f"{STAGE} {NAME}", total=None, done=len(verdicts.found), told=_told(work.purse)) as advance:
+    with progress.task(f"{stage} {NAME}", total=None, done=len(verdicts.found), told=_told(work.purse)) as advance:
         failing = verdicts.ask(sampler, chain([first], missing), advance, again)
         if failing and work.purse and work.purse.refused is None:
             verdicts.ask(sampler, failing, advance, again=0)
@@ -368,16 +416,16 @@ def _told(purse: Purse | None) -> Callable[[], str]:
     return lambda: f"${purse.total().usd:.2f}" if purse and purse.price else ""
 
 
-def _refuse_holes(docket: _Docket, verdicts: Verdicts, purse: Purse, place: Run) -> None:
+def _refuse_holes(config: Asking, docket: _Docket, verdicts: Verdicts, purse: Purse, place: Run) -> None:
     """Nothing is sealed while a verdict may still be had."""
     holes = [key for key in docket.wanted if key not in verdicts.found and verdicts.failed(key) is None]
     if not holes and docket.ended:
         return
-    hint = f"What was answered is kept; ask for the rest with: {place.command(STAGE)}"
+    hint = f"What was answered is kept; ask for the rest with: {place.command(config.STAGE)}"
     if purse.refused is not None:
         raise BudgetError(
             f"the budget of the judge is used up: {Spend(purse, 0, 0).of_budget()}, {len(verdicts.found)} verdicts",
-            f"Raise {KEY} budget and start again: {place.command(STAGE)}",
+            f"Raise {config.KEY} budget and start again: {place.command(config.STAGE)}",
         )
     failing = [verdicts.failures[key] for key in holes if key in verdicts.failures]
     if not failing:
@@ -388,15 +436,15 @@ def _refuse_holes(docket: _Docket, verdicts: Verdicts, purse: Purse, place: Run)
     )
 
 
-def _refuse_budget_without_price(config: Judge, model: Model) -> None:
+def _refuse_budget_without_price(config: Asking, model: Model) -> None:
     if config.budget and config.budget.usd is not None and model.price is None:
         raise RecipeError(
-            f"{KEY} budget = {{ usd = {config.budget.usd:g} }} needs to know what a token of the judge costs",
+            f"{config.KEY} budget = {{ usd = {config.budget.usd:g} }} needs to know what a token of the judge costs",
             "Give its model as a table with price = { input = ..., output = ... } in dollars per million tokens, or a budget in tokens",
         )
 
 
-def _purse(config: Judge, model: Model, folder: Path) -> Purse:
+def _purse(config: Asking, model: Model, folder: Path) -> Purse:
     """What may be spent. A ledger is kept where there is a bill or a budget."""
     kept = isinstance(model, ApiModel | BatchModel) or config.budget is not None
     return Purse(folder / LEDGER if kept else None, model.price, config.budget)
@@ -408,16 +456,9 @@ def _sampler(model: Model, place: Run, work: Workload) -> Sampler:
     return late if isinstance(model, ApiModel | BatchModel) or work.purse is None else Metered(late, work.purse)
 
 
-@contextmanager
-def _named(config: Judge) -> Iterator[None]:
+def _named(config: Asking) -> AbstractContextManager[None]:
     """What a sampler says of `[teacher]` is about the judge where it has a table of its own."""
-    try:
-        yield
-    except (MissingError, SamplerError, RecipeError) as error:
-        if config.model is None or isinstance(config.model, str) or isinstance(error, StorageError):
-            raise
-        words = (text.replace("[teacher]", f"{KEY}.model") for text in (error.message, error.hint))
-        raise type(error)(*words) from error
+    return nullcontext() if config.model is None or isinstance(config.model, str) else about(f"{config.KEY}.model")
 
 
 def _is_gold(row: Row) -> bool | None:
@@ -425,5 +466,5 @@ def _is_gold(row: Row) -> bool | None:
     return None if row.prompt.reference is None else row.answer == answer_key(row.prompt.reference)
 
 
-def _rubric_path(config: Judge, base: Path) -> Path:
-    return template_path(config.rubric or _OURS[config.kind], base, f"{KEY} rubric")
+def _rubric_path(config: Asking, base: Path) -> Path:
+    return template_path(config.rubric or _OURS[config.kind], base, f"{config.KEY} rubric")

@@ -37,7 +37,7 @@ from synthdistill.runs import Run
 from synthdistill.samplers import identify, open_sampler
 from synthdistill.samplers.base import Model, TransformersModel, VllmModel, Workload
 from synthdistill.stages import eval as eval_stage
-from synthdistill.stages import lessons
+from synthdistill.stages import lessons, measures
 from synthdistill.stages import material as materials
 from synthdistill.stages import train as train_stage
 from synthdistill.stages.form import PLAIN
@@ -198,6 +198,7 @@ class _Work:
     teacher: dict[str, Completion]
     score: str
     evaluation: eval_stage.Config
+    given: metrics.Given
 
     @classmethod
     def find(
@@ -215,19 +216,19 @@ class _Work:
             raise RecipeError(
                 "--learning-curve measures on validation prompts, and there are none", "Raise [prompts] validation, and use --run NEW"
             )
-        eval_stage.refuse_unjudgeable(evaluation, asked)
+        answers = {row.prompt_id: row for row in shards.read(folder, "completions-validation", Completion) if row.index == 0}
+        score = measures.score_by_rows(evaluation.metrics, asked)
+        given = measures.prepare([score], evaluation.text_fields, asked, place.base)
+        measures.refuse_unjudgeable([score], asked, given, lambda prompt_id: metrics.said(answers.get(prompt_id)))
         if isinstance(config.method, OnPolicy):
             raise RecipeError(
                 '--learning-curve trains with sft or soft, [train] method is "on_policy"', "Add --set 'train.method={ kind = \"sft\" }'"
             )
         material, features, _ = train_stage.read(config, prompts, place, limit, teacher)
-        answers = {row.prompt_id: row for row in shards.read(folder, "completions-validation", Completion) if row.index == 0}
         if config.template:
             seen = prompts_room.messages_for(prompts, place.base, materials.template(config, place.base))
             asked = [replace(prompt, messages=seen[prompt.id]) for prompt in asked]
-        gold = any(prompt.reference is not None for prompt in asked)
-        score = evaluation.metrics[0] if gold or evaluation.metrics[0] == "json_valid" else "agreement"
-        return cls(config, config.method, material, features, asked, answers, score, evaluation)
+        return cls(config, config.method, material, features, asked, answers, score, evaluation, given)
 
     def sizes(self) -> list[int]:
         """Rows of each size, smallest first; of a handful of rows some sizes are one."""
@@ -246,8 +247,8 @@ class _Work:
     def told(self, prompt: Prompt, answer: str | None) -> float | None:
         """The score of an answer to a validation prompt."""
         teacher = metrics.said(self.teacher.get(prompt.id))
-        case = metrics.Case(answer, prompt.reference, teacher)
-        return metrics.measure(self.score, case, frozenset(self.evaluation.text_fields))[0].value
+        case = metrics.Case(answer, prompt.reference, teacher, prompt)
+        return metrics.measure(self.score, case, self.given)[0].value
 
 
 def _trained(

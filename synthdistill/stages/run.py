@@ -23,6 +23,7 @@ from synthdistill.stages import filter as filter_stage
 from synthdistill.stages import generate as generate_stage
 from synthdistill.stages import kept, learning_curve
 from synthdistill.stages import label as label_stage
+from synthdistill.stages import review as reviews
 from synthdistill.stages import train as train_stage
 from synthdistill.stages.lessons import soft_of
 
@@ -199,7 +200,13 @@ STAGES: dict[str, Stage] = {
     "eval": Stage(
         lambda job: eval_stage.what(job.recipe.eval, job.place.base, job.limit),
         _eval,
-        lambda job: eval_stage.plan(job.recipe.eval, place=job.place, limit=job.limit),
+        lambda job: eval_stage.plan(
+            job.recipe.eval,
+            teacher=job.recipe.teacher,
+            form=job.recipe.generate.form(job.place.base),
+            place=job.place,
+            limit=job.limit,
+        ),
     ),
 }
 
@@ -304,6 +311,26 @@ def run(job: Job, *, told: Callable[[str, Manifest], None] = lambda stage, manif
     return found
 
 
+def review(job: Job, count: int, to: Path | None) -> Path:
+    """Write a table for people who rate answers without knowing whose they are.
+
+    Raises:
+        SynthdistillError: any of its kinds.
+    """
+    with job.place.lock():
+        return reviews.write(job.place, count, to=to)
+
+
+def reviewed(job: Job, file: Path) -> Manifest:
+    """Put their ratings on the report. No model is asked.
+
+    Raises:
+        SynthdistillError: any of its kinds.
+    """
+    with job.place.lock():
+        return reviews.read(job.place, file, slices=job.recipe.prompts.slices)
+
+
 def plan(job: Job, stages: list[str]) -> dict[str, Any]:
     """What `one` or `run` would do, stage by stage. Writes nothing and asks nobody, but for a probe."""
     if not job.probe:
@@ -368,6 +395,7 @@ def refuse_unfit(job: Job) -> None:
     Raises:
         RecipeError, MissingError: the rows or the student's chat template are at fault; as their docstrings say.
     """
+    eval_stage.refuse_unfit(job.recipe.eval, job.recipe.teacher, job.place.base)
     if job.recipe.prompts.held_out == 0:
         raise RecipeError("[prompts] held_out = 0 leaves eval nothing to judge the student on", "Raise it, or do the stages one by one")
     if job.recipe.train.method.kind == "soft":

@@ -53,12 +53,13 @@ def measure(contenders: Contenders, sizes: Sizes, *, place: Run, workload: Workl
     return found
 
 
-def add_server(measured: speed.Measured, answers: Iterable[Completion | Failure]) -> None:
-    """Add a teacher that was not timed here: latency and tokens/s of each of its answers as they were waited for."""
+def add_server(measured: speed.Measured, answers: Iterable[Completion | Failure], name: str = "teacher") -> None:
+    """Add a system that was not timed here: latency and tokens/s of each of its answers as they were waited for."""
     rows = [row for row in answers if isinstance(row, Completion) and row.latency_s > 0]
-    measured.basis += "; the teacher's are those of its answers as they were waited for, not to be compared"
-    measured.seconds["teacher"] = [row.latency_s for row in rows]
-    measured.single_stream["teacher"] = speed.median([row.usage.output / row.latency_s for row in rows])
+    who = "the teacher" if name == "teacher" else name
+    measured.basis += f"; {who}'s are those of its answers as they were waited for, not to be compared"
+    measured.seconds[name] = [row.latency_s for row in rows]
+    measured.single_stream[name] = speed.median([row.usage.output / row.latency_s for row in rows])
 
 
 def _basis(contenders: Contenders, engine: bool) -> str:

@@ -1,7 +1,7 @@
 """A judge's verdicts as they lie on disk: those that journals hold, those of earlier runs, and at the end all that are wanted in shards.
 In memory are a verdict's id, its value and its reason.
 
-    verdicts = Verdicts.recall(folder, place, rubric.read, progress.note)
+    verdicts = Verdicts.recall(folder, place, "filter", rubric.read, progress.note)
     verdicts.ask(sampler, verdicts.missing(requests))
     verdicts.take_over(wanted)                           # what another run has paid for
     sealed = verdicts.seal(wanted, count_shards)         # verdicts-*.jsonl
@@ -23,7 +23,6 @@ from synthdistill.samplers import batch_state
 from synthdistill.samplers.base import Request, Sampler
 from synthdistill.spool import Spool
 
-STAGE = "filter"
 STEM = "verdicts"
 ASKED, TAKEN, FAILED = f"{STEM}-asked", f"{STEM}-taken", f"{STEM}-failed"
 AGAIN = 10_000
@@ -61,6 +60,8 @@ class Verdicts:
 
     folder: Path
     place: Run
+    stage: str
+    """Whose folder it is, here and in other runs."""
     read: Callable[[Completion], Verdict]
     note: Callable[[str], None]
     found: dict[bytes, Verdict] = field(default_factory=dict)
@@ -70,13 +71,13 @@ class Verdicts:
     """In other places, and not here."""
 
     @classmethod
-    def recall(cls, folder: Path, place: Run, read: Callable[[Completion], Verdict], note: Callable[[str], None]) -> "Verdicts":
+    def recall(cls, folder: Path, place: Run, stage: str, read: Callable[[Completion], Verdict], note: Callable[[str], None]) -> "Verdicts":
         """What earlier starts and other runs of the recipe have left.
 
         Raises:
             StorageError: a journal of this run is damaged.
         """
-        verdicts = cls(folder, place, read, note)
+        verdicts = cls(folder, place, stage, read, note)
         if folder.is_dir():
             for stem in (ASKED, TAKEN):
                 verdicts.found.update((bytes.fromhex(row.id), read(row)) for row in shards.replay(folder, stem, Completion))
@@ -143,26 +144,27 @@ class Verdicts:
         for completion in self._of_others(wanted, lambda line: None):
             self.found[bytes.fromhex(completion.id)] = self.read(completion)
 
-    def seal(self, wanted: Mapping[bytes, Sequence[str]], count: int) -> Sealed:
+    def seal(self, wanted: Mapping[bytes, Sequence[str]], count: int, stem: str = STEM) -> Sealed:
         """Write the verdicts that are wanted in shards, sorted by id; `wanted` says which completions each is about. The journals stay.
+        Names begin with `stem`, itself or with more behind it.
 
         Raises:
             StorageError: the disk is full or the folder cannot be written.
         """
         sealed, seen = Sealed(), set[bytes]()
-        with Spool(self.folder, STEM, count) as spool:
-            for stem in (ASKED, TAKEN):
-                for row in shards.replay(self.folder, stem, Completion):
+        with Spool(self.folder, stem, count) as spool:
+            for journal in (ASKED, TAKEN):
+                for row in shards.replay(self.folder, journal, Completion):
                     key = bytes.fromhex(row.id)
                     if key not in wanted or key in seen:
                         continue
                     seen.add(key)
-                    sealed.count(row.usage, taken=stem == TAKEN)
+                    sealed.count(row.usage, taken=journal == TAKEN)
                     spool.add(row.id, encode(replace(row, source_ids=sorted(wanted[key]))))
             for number in range(count):
                 lines = sorted((decode(line, _Known).id, line) for line in spool.bin(number))
                 if lines:
-                    path = self.folder / f"{STEM}-{number:05d}.jsonl"
+                    path = self.folder / f"{stem}-{number:05d}.jsonl"
                     sealed.outputs.append(shards.seal(path, b"".join(line for _, line in lines), rows=len(lines)))
         return sealed
 
@@ -181,7 +183,7 @@ class Verdicts:
 
     def _earlier(self, kind: type[Record], wanted: Callable[[str], bool], note: Callable[[str], None]) -> Iterator[Record]:
         """What sealed shards, and other runs of the recipe, hold. A run that is damaged ends there, and the rest of it is passed over."""
-        for folder in [self.folder, *(run / STAGE for run in self.place.siblings())]:
+        for folder in [self.folder, *(run / self.stage for run in self.place.siblings())]:
             path, number = folder, 0
             try:
                 for path in _files(folder, journals=folder != self.folder):

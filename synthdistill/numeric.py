@@ -1,6 +1,7 @@
-"""The number that an answer comes to, whatever words stand before it: `[filter] verify = ["numeric"]`.
+"""The number that an answer comes to, whatever words stand before it: `[filter] verify = ["numeric"]` and `[eval] metrics`.
 
     equal("She makes 9 * 2 = $18 a day.\\nA: $18.00", "18")      # True
+    equal_whole("$18.00", "18")                                 # True; with a word beside it, False
     equal("There is none.", "18")                               # False
     equal("18", "plenty")                                       # None: the reference is no number
 
@@ -14,6 +15,7 @@ such as `9^{9^{9}}` comes to no number.
 import logging
 import math
 import re
+from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
@@ -38,19 +40,45 @@ TAIL = 4000
 """Characters of an answer's end in which its number is looked for."""
 
 
+Alike = Callable[[str, str], bool | None]
+"""Whether an answer comes to the number of a reference; None where that is none."""
+
+
 def equal(answer: str, reference: str, tolerance: float = 0.0) -> bool | None:
     """Whether the answer comes to the reference's number, up to a share `tolerance` of it. None where the reference is none.
 
     Raises:
         MissingError: one of the two is more than a number, and the extra `verify` is not installed.
     """
-    wanted, given = _worth(final(reference)), _worth(final(answer))
+    return _equal(final(answer), reference, tolerance)
+
+
+def equal_whole(answer: str, reference: str) -> bool | None:
+    """As `equal`, of an answer that is the number and nothing else: a currency, a percent sign or a formula's own marks may stand there,
+    no word, no working.
+
+    Raises:
+        MissingError: as of `equal`.
+    """
+    text = answer.strip()
+    return _equal(text if _is_number(text) else "", reference, 0.0)
+
+
+def _equal(answer: str, reference: str, tolerance: float) -> bool | None:
+    wanted, given = _worth(final(reference)), _worth(answer)
     if wanted is None or _SEVERAL.fullmatch(reference.strip(" $")):
         return None
     if given is None:
         return False
     share = tolerance if wanted.exact and given.exact else max(tolerance, 1e-12)
     return abs(wanted.value - given.value) <= abs(wanted.value) * Fraction(share)
+
+
+def _is_number(text: str) -> bool:
+    """Whether a text is a number, or a formula that comes to one, as a whole."""
+    if _NUMBER.fullmatch(text.removesuffix("%").rstrip()):
+        return True
+    return bool(_MATHS.search(text) and _FORMULA.fullmatch(_BESIDE.sub(" ", text).strip()) and formula(text))
 
 
 def final(text: str) -> str:
