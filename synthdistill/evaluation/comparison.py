@@ -5,10 +5,11 @@ compared["all"]["json_fields"].ratio(STUDENT, TEACHER)
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from synthdistill.evaluation import metrics
+from synthdistill.evaluation.significance import holm, sign_test
 from synthdistill.evaluation.statistics import BASE, CURRENT, STUDENT, TEACHER, Estimate, Paired, bootstrap
 from synthdistill.records import Comparison, Interval, Prompt
 
@@ -72,10 +73,21 @@ def comparisons(compared: Mapping[str, Mapping[str, Paired]], *, current: bool =
             student, teacher, base = (rounded(paired.mean(system)) for system in (STUDENT, TEACHER, BASE))
             interval = None if gap.interval is None else _rounded_interval(gap.interval)
             used = rounded(paired.mean(CURRENT)) if current else None
+            p = significant(sign_test(paired.sums_CS[:, STUDENT] - paired.sums_CS[:, TEACHER])) if paired.n else None
             found.append(
-                Comparison(metric, place, student, teacher, base, rounded(gap.value), interval, paired.n, paired.unscored, current=used)
+                Comparison(metric, place, student, teacher, base, rounded(gap.value), interval, paired.n, paired.unscored, current=used, p=p)
             )
-    return found
+    return _corrected(found)
+
+
+def _corrected(found: Sequence[Comparison]) -> list[Comparison]:
+    """`p_adjusted`: over the slices of each metric. All rows together are one question, asked before anything was seen."""
+    adjusted = [each.p for each in found]
+    for metric in {each.metric for each in found}:
+        family = [number for number, each in enumerate(found) if each.metric == metric and each.slice != ALL]
+        for number, p in zip(family, holm([found[number].p for number in family]), strict=True):
+            adjusted[number] = p
+    return [replace(each, p_adjusted=significant(p)) for each, p in zip(found, adjusted, strict=True)]
 
 
 def as_dict(estimate: Estimate, scale: float = 1.0) -> dict[str, Any]:
@@ -92,6 +104,11 @@ def as_dict(estimate: Estimate, scale: float = 1.0) -> dict[str, Any]:
 def rounded(value: float | None) -> float | None:
     """Six digits: what is after them differs between machines."""
     return None if value is None else round(value, 6) + 0.0
+
+
+def significant(p: float | None) -> float | None:
+    """Four significant digits."""
+    return None if p is None else float(f"{p:.4g}")
 
 
 def _rounded_interval(interval: Interval) -> Interval:
