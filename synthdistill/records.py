@@ -153,7 +153,8 @@ class Comparison:
     gap: float | None
     interval: Interval | None
     p: float | None = field(default=None, kw_only=True)
-    """That chance alone makes student and teacher so unlike: McNemar's test, a sign test where rows share clusters or scores are no 0 or 1."""
+    """That chance alone makes student and teacher so unlike: McNemar's test, or a sign test where rows share clusters or scores are more
+    than 0 and 1."""
     p_adjusted: float | None = field(default=None, kw_only=True)
     """The same, corrected for the number of slices (Holm)."""
     n: int

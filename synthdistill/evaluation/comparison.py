@@ -35,7 +35,7 @@ def row(
     for system in (name for name in SYSTEMS if name in answers):
         case = metrics.Case(answers[system], prompt.reference, answers["teacher"])
         found.append({score.name: score.value for name in names for score in metrics.measure(name, case, text_fields)})
-    return Row(cluster_of(prompt), [f"{name}={_shown(prompt.metadata.get(name))}" for name in slices], tuple(found))
+    return Row(cluster_of(prompt), [f"{name}={shown(prompt.metadata.get(name))}" for name in slices], tuple(found))
 
 
 def cluster_of(prompt: Prompt) -> str:
@@ -73,10 +73,10 @@ def comparisons(compared: Mapping[str, Mapping[str, Paired]], *, current: bool =
             student, teacher, base = (rounded(paired.mean(system)) for system in (STUDENT, TEACHER, BASE))
             interval = None if gap.interval is None else _rounded_interval(gap.interval)
             used = rounded(paired.mean(CURRENT)) if current else None
-            p = significant(sign_test(paired.sums_CS[:, STUDENT] - paired.sums_CS[:, TEACHER])) if paired.n else None
-            found.append(
-                Comparison(metric, place, student, teacher, base, rounded(gap.value), interval, paired.n, paired.unscored, current=used, p=p)
-            )
+            gaps_C = paired.gaps(STUDENT, TEACHER) if paired.n else None
+            p = None if gaps_C is None else significant(sign_test(gaps_C.tolist()))
+            counts = paired.n, paired.unscored
+            found.append(Comparison(metric, place, student, teacher, base, rounded(gap.value), interval, *counts, current=used, p=p))
     return _corrected(found)
 
 
@@ -120,5 +120,6 @@ def _columns(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
     return [column for name in names for column in (name, *sorted(part for part in seen if part.startswith(f"{name}.")))]
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A column's value in the name of its slice."""
     return "null" if value is None else str(value)

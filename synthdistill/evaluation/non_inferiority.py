@@ -3,16 +3,16 @@
     measured = spread(paired)                    # what the report keeps
     stated(measured, margin=0.03)                # {"holds": True, "lower": -0.021, "n_needed": 310, ...}
 
-The statement holds where the lower bound of the gap's 95% interval (student minus teacher, paired, BCa) is not under -margin; a student that
-is worse by just the margin passes once in 40 times. `n_needed` is what would make that bound clear the margin in 80 of 100 evaluations, if
-the gap is what was measured: n = (s (z0.975 + z0.8) / (margin + gap))^2 (Julious 2004, "Sample sizes for clinical trials with normal data",
-section 5), where s is the deviation of the paired difference of a row, which holds what rows of a cluster have in common.
+The statement holds where the lower bound of the gap's 95% interval (student minus teacher, paired, BCa) is not under -margin; a student
+that is worse by just the margin passes once in 40 times. `n_needed` is what would make that bound clear the margin in 80 of 100
+evaluations, if the gap is what was measured: n = (s (z0.975 + z0.8) / (margin + gap))^2 (Julious 2004, "Sample sizes for clinical trials
+with normal data", section 5), where s is the deviation of the paired difference of a row, which holds what a cluster's rows share.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import ceil, log, log1p
+from math import ceil, log, log1p, sqrt
 from statistics import NormalDist
 from typing import Any
 
@@ -47,25 +47,26 @@ def stated(measured: Mapping[str, Any], margin: float) -> dict[str, Any]:
     needed, reason = _needed(gap, margin, measured), None
     if lower < -margin:
         beyond = f"the gap itself ({100 * gap:+.1f} points) is beyond the margin of {100 * margin:g} points"
-        reason = beyond if needed is None else f"{n:,} rows cannot show it; about {needed:,} would"
+        reason = f"{n:,} rows cannot show it; about {needed:,} would" if needed else beyond if gap <= -margin else "not shown"
     return {"margin": margin, **kept, "holds": lower >= -margin, "n_needed": needed, "reason": reason}
 
 
 def _needed(gap: float, margin: float, measured: Mapping[str, Any]) -> int | None:
-    room, n, deviation = margin + gap, measured["n"], measured["deviation"]
-    if room <= 1e-9:
+    room, n, clusters = margin + gap, int(measured["n"]), int(measured["clusters"])
+    deviation: float | None = measured["deviation"]
+    if room <= 1e-9 or deviation is None:
         return None
     if deviation:
-        return ceil((deviation * _REACH / room) ** 2)
+        return ceil(float(deviation * _REACH / room) ** 2)
     # the same gap in every cluster: its interval is what so many alike clusters leave open (`statistics.py`)
-    clusters = log(bca.TAIL) / log1p(-min(room / (1 + gap), 1 - 1e-12))
-    return ceil(clusters * n / measured["clusters"])
+    return ceil(log(bca.TAIL) / log1p(-min(room / (1 + gap), 1 - 1e-12)) * n / clusters)
 
 
 def _deviation(paired: Paired) -> float | None:
     """Of the paired difference of a row: the root of n times the variance of their mean over clusters."""
-    if paired.clusters < 2:
+    gaps_C = paired.gaps(STUDENT, TEACHER)
+    if gaps_C is None or paired.sizes_C is None or paired.clusters < 2:
         return None
-    gap = paired.means_S[STUDENT] - paired.means_S[TEACHER]
-    off_C = paired.sums_CS[:, STUDENT] - paired.sums_CS[:, TEACHER] - gap * paired.sizes_C
-    return float((off_C @ off_C) * paired.clusters / (paired.clusters - 1) / paired.n) ** 0.5
+    off_C = gaps_C - float(paired.means_S[STUDENT] - paired.means_S[TEACHER]) * paired.sizes_C
+    squares = float(off_C @ off_C) * paired.clusters / (paired.clusters - 1)
+    return sqrt(squares / paired.n)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from synthdistill.evaluation import cost, metrics, speed
+from synthdistill.evaluation import cost, metrics, non_inferiority, speed
 from synthdistill.evaluation.comparison import ALL, SYSTEMS, Row, as_dict, compare, comparisons, rounded
 from synthdistill.evaluation.statistics import BASE, CURRENT, STUDENT, TEACHER, Paired, bootstrap
 from synthdistill.records import Completion, Failure
@@ -19,7 +19,20 @@ from synthdistill.records import Completion, Failure
 ENOUGH = 30
 """Rows that a slice needs before the gate looks at it."""
 Of = Literal["reference", "agreement"]
-RESULTS = ("n", "score", "retention", "recovered", "beats_base", "current", "self_agreement", "systems", "speedup", "cost", "gate")
+RESULTS = (
+    "n",
+    "score",
+    "retention",
+    "non_inferiority",
+    "recovered",
+    "beats_base",
+    "current",
+    "self_agreement",
+    "systems",
+    "speedup",
+    "cost",
+    "gate",
+)
 
 
 def compared(rows: Sequence[Row], names: Sequence[str], *, score: str, of: Of, current: str | None = None) -> dict[str, Any]:
@@ -30,13 +43,14 @@ def compared(rows: Sequence[Row], names: Sequence[str], *, score: str, of: Of, c
     return {
         "n": len(rows),
         "score": score,
-        "systems": {name: {"score": rounded(whole.mean(SYSTEMS.index(name)))} for name in systems},
+        "systems": {name: _score(whole, SYSTEMS.index(name)) for name in systems},
         "comparisons": [msgspec.to_builtins(record) for record in comparisons(found, current=current is not None)],
         "slices": [_slice(place, by_metric, score, of) for place, by_metric in found.items()],
         "retention": _retention(found[ALL], score, of),
+        "non_inferiority": non_inferiority.spread(found[ALL][judged_by(score, of)]),
         "recovered": as_dict(whole.recovered()),
         "beats_base": as_dict(whole.gap(STUDENT, BASE), scale=100),
-        "current": _against_current(found[ALL][_judged_by(score, of)], current) if current else None,
+        "current": _against_current(found[ALL][judged_by(score, of)], current) if current else None,
     }
 
 
@@ -146,13 +160,18 @@ def unscored(report: Mapping[str, Any]) -> dict[str, int]:
     return {each["metric"]: each["unscored"] for each in report["comparisons"] if each["slice"] == ALL and each["unscored"]}
 
 
+def _score(whole: Paired, system: int) -> dict[str, Any]:
+    told = as_dict(whole.level(system))
+    return {"score": told["value"], "interval": told["interval"]}
+
+
 def _slice(place: str, by_metric: Mapping[str, Paired], score: str, of: Of) -> dict[str, Any]:
-    return {"slice": place, "n": by_metric[_judged_by(score, of)].n, "retention": _retention(by_metric, score, of)}
+    return {"slice": place, "n": by_metric[judged_by(score, of)].n, "retention": _retention(by_metric, score, of)}
 
 
 def _retention(by_metric: Mapping[str, Paired], score: str, of: Of) -> dict[str, Any]:
     """Against the reference a ratio of scores. Agreement is one by itself: the teacher's with itself is 1."""
-    paired = by_metric[_judged_by(score, of)]
+    paired = by_metric[judged_by(score, of)]
     return as_dict(paired.ratio(STUDENT, TEACHER, whole=of == "agreement")) | {"of": of, "n": paired.n}
 
 
@@ -181,7 +200,8 @@ def _current_checks(used: Mapping[str, Any], threshold: float, worse: float) -> 
     return [kept, lost]
 
 
-def _judged_by(score: str, of: Of) -> str:
+def judged_by(score: str, of: Of) -> str:
+    """The metric that retention is about."""
     return score if of == "reference" else "agreement"
 
 

@@ -1,9 +1,9 @@
 """Chances under no difference, exact and without SciPy, and what becomes of them when many are looked at.
 
-    mcnemar(only_one=12, only_other=3)           # 0.035: as often would chance alone part 15 rows so unevenly
-    sign_test([-2.0, 0.0, 1.0, ...])             # the same for clusters of rows
-    more_often(9, of=10, elsewhere=40, among=400)  # Fisher's exact test, one-sided
-    holm([0.004, 0.03, 0.2])                     # [0.012, 0.06, 0.2]
+mcnemar(only_one=12, only_other=3)           # 0.035: as often would chance alone part 15 rows so unevenly
+sign_test([-2.0, 0.0, 1.0, ...])             # the same for clusters of rows
+more_often(9, of=10, elsewhere=40, among=400)  # Fisher's exact test, one-sided
+holm([0.004, 0.03, 0.2])                     # [0.012, 0.06, 0.2]
 """
 
 from collections.abc import Iterable, Sequence

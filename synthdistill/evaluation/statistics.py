@@ -60,9 +60,9 @@ class Paired:
     """Rows that were scored for every system."""
     unscored: int
     clusters: int
-    sums_CS: Floats
-    """The sum of the scores of each system in each cluster that has a scored row."""
-    sizes_C: Floats
+    sums_CS: Floats | None = None
+    """The sum of the scores of each system in each cluster that has a scored row; None of a metric that is no mean over rows."""
+    sizes_C: Floats | None = None
     """Its scored rows."""
 
     def mean(self, system: int) -> float | None:
@@ -78,7 +78,11 @@ class Paired:
         """Whether rows are clusters of their own, and these systems are right or wrong on each: 1 or 0."""
         import numpy as np
 
-        return self.alone and bool(np.isin(self.sums_CS[:, systems], (0.0, 1.0)).all())
+        return self.alone and self.sums_CS is not None and bool(np.isin(self.sums_CS[:, systems], (0.0, 1.0)).all())
+
+    def gaps(self, one: int, other: int) -> Floats | None:
+        """By cluster: the sum of one system's scores minus that of another; None of a metric that is no mean over rows."""
+        return None if self.sums_CS is None else self.sums_CS[:, one] - self.sums_CS[:, other]
 
     def percentile(self, values_R: Floats) -> Interval:
         """The expanded percentile interval of a figure that has no jackknife, since its resamples hold draws of something else as well."""
@@ -108,6 +112,8 @@ class Paired:
         """BCa's, of a function of the sums of each system and the number of rows."""
         import numpy as np
 
+        if self.sums_CS is None or self.sizes_C is None:
+            return self.percentile(figure(self.totals_RS, self.counts_R))
         totals_S, rows = self.sums_CS.sum(axis=0), self.sizes_C.sum()
         with np.errstate(divide="ignore", invalid="ignore"):  # one cluster may hold all that is right
             left_out_C = figure(totals_S - self.sums_CS, rows - self.sizes_C)

@@ -44,7 +44,7 @@ from pydantic import Field, field_validator
 from synthdistill import prompts as prompts_room
 from synthdistill import shards, terms
 from synthdistill.errors import RecipeError, StorageError
-from synthdistill.evaluation import comparison, cost, metrics, speed
+from synthdistill.evaluation import comparison, cost, metrics, non_inferiority, sliced, speed
 from synthdistill.evaluation import report as reports
 from synthdistill.manifest import Counts, Manifest, ModelUsed, Opening, load, open_stage, sealed
 from synthdistill.progress import Progress
@@ -94,6 +94,8 @@ class Config(Settings):
     sampling: Sampling = Sampling()
     backend: Literal["transformers", "vllm"] = "transformers"
     self_agreement: int = Field(200, ge=0)
+    margin: float = how(0.03, ge=0, le=1)
+    """What the student's score may be under the teacher's, in units of the score, for a statement of non-inferiority."""
     student_price: StudentPrice | None = how(None)
     speed: Speed = how(Speed())
 
@@ -379,7 +381,9 @@ def _compared(config: Config, slices: list[str], held_out: _HeldOut, answers: di
         said = {name: _said(found.get(prompt.id)) for name, found in by_system.items()}
         rows.append(comparison.row(prompt, said, names, text_fields=frozenset(config.text_fields), slices=slices))
     of: reports.Of = "reference" if gold and score != "agreement" else "agreement"
-    report = reports.compared(rows, names, score=score, of=of, current=current.name if current else None)
+    cut = sliced.cut_up(held_out.prompts, rows, {name: _said(answer) for name, answer in held_out.teacher.items()})
+    report = reports.compared(cut.rows, names, score=score, of=of, current=current.name if current else None)
+    sliced.add(report, cut, reports.judged_by(score, of))
     ids = [prompt.id for prompt in held_out.prompts]
     return report | {
         "left_out": held_out.left_out,
@@ -423,12 +427,14 @@ def _judged(report: dict[str, Any], config: Config, gate: Gate, teacher: Model) 
     """Priced and judged: all that may change without asking anybody."""
     price = teacher.price.model_dump() if teacher.price else None
     reports.add_cost(report, teacher_price=price, usd_per_hour=config.student_price.usd_per_hour if config.student_price else None)
+    if "non_inferiority" in report:  # a report of an older version has none
+        report["non_inferiority"] = non_inferiority.stated(report["non_inferiority"], config.margin)
     return report | {"gate": judge(report, gate)}
 
 
 def _described(identity: Identity, system: Mapping[str, Any]) -> dict[str, Any]:
     size = cost.parameters(identity.folder) if identity.folder else None
-    keys = ("tokens_per_s", "latency_ms", "usd_per_1k", "score")
+    keys = ("tokens_per_s", "latency_ms", "usd_per_1k", "score", "interval")
     return {"model": identity.id, "parameters": size, **{key: system[key] for key in keys}}
 
 
