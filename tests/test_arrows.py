@@ -45,7 +45,7 @@ LEVELS = (
         "stages/scorers",
         "stages/unsealed",
     ),
-    ("stages/answers", "stages/verdicts", "stages/forecast", "stages/spend", "stages/synthesis", "stages/sieve"),
+    ("stages/answers", "stages/sets", "stages/verdicts", "stages/forecast", "stages/spend", "stages/synthesis", "stages/sieve"),
     ("stages/wanted", "stages/judged", "stages/material"),
     ("stages/lessons",),
     ("stages/on_policy",),

@@ -149,7 +149,7 @@ def _where(table: Table, atoms: Sequence[int], rows: int) -> Flags:
 
 
 def _chance(losses_N: Floats, inside_N: Flags, looked_at_N: Flags, clusters: Sequence[str]) -> float:
-    """Fisher's exact test on rows on which nothing was chosen. A cluster's rows inside count once, and so do those outside: as lost where they
+    """Fisher's exact test on rows on which nothing was chosen. A cluster counts once inside and once outside: as lost where its rows
     are on the whole."""
     import numpy as np
 

@@ -14,10 +14,14 @@
     n, left_out, not_asked      held-out prompts judged; those left out as the student, or the one in use, was trained on them; those that
                                 the teacher was not asked before generate was sealed
     score                       the metric that counts: the first of `[eval] metrics`, or `agreement` where no prompt has a reference
-    systems                     {teacher, student, base}: model, parameters, tokens_per_s, latency_ms {p50, p95}, usd_per_1k, score
+    systems                     {teacher, student, base}: model, parameters, tokens_per_s, latency_ms {p50, p95}, usd_per_1k, score,
+                                interval of the score
     answers                     {teacher, student, base}: answered, cut, failed. Cut and failed answers are wrong (0)
     comparisons                 a list of `Comparison`, for each slice (`all` first) and metric
-    slices                      {slice, n, retention} of each
+    slices                      {slice, kind, n, retention, gap, interval, p_adjusted} of each; last what was found and the worst tenth
+    found_slices, searched      where the student loses most, found on one half of the rows and measured on the other; why there are none
+    sets                        `[eval] sets`: n, left_out, unfit, systems, score, retention, comparisons of each
+    non_inferiority             whether the student is within `[eval] margin` of its teacher, or the rows that it takes to say so
     retention, recovered        {value, interval {low, high}, reason}; retention also n, and `of`: reference or agreement
     beats_base                  student minus base, in points
     current                     null, or the student in use: its run, retention (the student's score over its score), gap (student minus
@@ -37,7 +41,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -64,10 +68,11 @@ from synthdistill.samplers.base import (
     Workload,
 )
 from synthdistill.settings import Settings, how
-from synthdistill.stages import kept, timing
+from synthdistill.stages import kept, sets, timing
 from synthdistill.stages import seen as seen_room
 from synthdistill.stages.asked import Answers, Asked
 from synthdistill.stages.form import PLAIN, Form
+from synthdistill.stages.sets import check_names
 
 STAGE = "eval"
 
@@ -94,10 +99,13 @@ class Config(Settings):
     sampling: Sampling = Sampling()
     backend: Literal["transformers", "vllm"] = "transformers"
     self_agreement: int = Field(200, ge=0)
+    sets: dict[str, Annotated[str, Field(min_length=1)]] | None = None
     margin: float = how(0.03, ge=0, le=1)
     """What the student's score may be under the teacher's, in units of the score, for a statement of non-inferiority."""
     student_price: StudentPrice | None = how(None)
     speed: Speed = how(Speed())
+
+    _named = field_validator("sets")(check_names)
 
     @field_validator("metrics")
     @classmethod
@@ -142,8 +150,13 @@ class _HeldOut:
 
 
 def what(config: Config, base: Path, limit: int | None = None) -> dict[str, Any]:
-    """What this stage adds to the stages that it reads."""
-    return {"eval": config.what()} | ({"limit": limit} if limit is not None else {})
+    """What this stage adds to the stages that it reads.
+
+    Raises:
+        RecipeError: a file that the recipe names is not there.
+    """
+    files = sets.files(config.sets, base)
+    return {"eval": config.what()} | ({"files": files} if files else {}) | ({"limit": limit} if limit is not None else {})
 
 
 def run(
@@ -171,9 +184,10 @@ def run(
         MissingError, ChangedError, StorageError, SamplerError: as their docstrings say.
         SynthdistillError: answers could not be had for a passing reason; the next start asks for them.
     """
-    inputs = _inputs(place, current)
+    inputs, decides = _inputs(place, current), what(config, place.base, limit)
     held_out = _read(config, place, limit, current)
-    opening = open_stage(place.stage(STAGE), STAGE, what(config, place.base, limit), inputs=inputs, run=place)
+    beside = sets.read(config.sets, prompts, place.base, _seen(place, current) if config.sets else (), limit)
+    opening = open_stage(place.stage(STAGE), STAGE, decides, inputs=inputs, run=place)
     if opening.sealed:
         return _told_again(opening, opening.sealed, config, gate, teacher)
     terms.refuse_unaccepted(teacher, place)
@@ -189,22 +203,37 @@ def run(
         used = _as_current_sees(held_out.prompts, seen, current, place, prompts, progress)
         asked.append(Asked.of("current", _local(config.backend, current.stage("train") / "student"), used, config.sampling, place))
 
+    local = {each.name: each for each in asked if each is not itself}
+    asked_sets = []
+    for own in beside:
+        looks = {"student": _as_student_sees(own.prompts, own.config, student_template, place.base)}
+        looks |= {"current": _as_current_sees(own.prompts, looks["student"], current, place, own.config, progress)} if current else {}
+        systems = {name: (each.model, looks.get(name, looks["student"])) for name, each in local.items()}
+        asked_sets.append(own.asked({"teacher": (teacher, own.prompts)} | systems, config.sampling, form, place))
+        asked += asked_sets[-1].values()
+    elsewhere = sets.told(place, {request.id for found in asked_sets for each in found.values() for request in each.requests})
+
     for each in asked:
         # the first answers of `itself` may be the teacher's, where its sampling is the same
-        each.recall(opening.folder, [*held_out.teacher.values(), *told[each.name].values()])
+        each.recall(opening.folder, [*held_out.teacher.values(), *elsewhere.values(), *told.get(each.name, {}).values()])
         each.answer(opening.folder, place, workload, progress)
-    local = {each.name: each for each in asked if each is not itself}
     report = _compared(config, prompts.slices, held_out, {name: each.by_prompt() for name, each in local.items()}, current)
+    report["sets"] = {}
+    for own, found in zip(beside, asked_sets, strict=True):
+        said = {name: each.by_prompt() for name, each in found.items()}
+        rows = _HeldOut(own.prompts, said.pop("teacher"), own.left_out, 0)
+        report["sets"][own.name] = own.shown(_compared(config, prompts.slices, rows, said, current))
     report["self_agreement"] = _self_agreement(itself, teacher_sampling)
     reports.add_speed(report, _measured(config.speed, teacher, form, student, held_out, place, workload, progress))
     report = _judged(report, config, gate, teacher)
     identities = {"teacher": identify(teacher, place.base)} | {name: each.identity for name, each in local.items()}
     report["systems"] = {name: _described(identities[name], report["systems"][name]) for name in identities}
 
-    spent = _usage(itself, held_out, told["self"])
+    spent = _usage([itself, *(found["teacher"] for found in asked_sets)], held_out, told["self"] | elsewhere)
     manifest = opening.seal(
         outputs=_write(asked, report, opening),
         counts=_counts(report, student, held_out),
+        files=decides.get("files"),
         models={name: ModelUsed(id=who.id, revision=who.revision) for name, who in identities.items()},
         terms=sealed(place, "train").terms,
         usage=spent,
@@ -222,11 +251,14 @@ def plan(config: Config, *, place: Run, limit: int | None = None) -> dict[str, A
     _inputs(place, None)
     held_out = _read(config, place, limit, None)
     n, folder = len(held_out.prompts), place.stage(STAGE)
+    own = prompts_room.Config.model_validate(sealed(place, "generate").config["prompts"])
+    beside = sets.read(config.sets, own, place.base, _seen(place, None) if config.sets else (), limit)
     drawn = Sampling.model_validate(sealed(place, "generate").config["generate"]["sampling"])
     wanted = {"student": n, "base": n, "self": 2 * min(n, config.self_agreement) if drawn.temperature > 0 else 0}
+    wanted |= {sets.stem(each.name, who): len(each.prompts) for each in beside for who in ("teacher", "student", "base")}
     known = {name: {row.id for row in shards.replay(folder, f"answers-{name}", Completion)} for name in wanted}
     to_ask = {name: count - len(known[name]) for name, count in wanted.items()}
-    longest = {"student": config.sampling.max_tokens, "base": config.sampling.max_tokens, "self": drawn.max_tokens}
+    longest = dict.fromkeys(wanted, config.sampling.max_tokens) | {"self": drawn.max_tokens}
     return {
         "prompts": n,
         "left_out": held_out.left_out,
@@ -255,7 +287,7 @@ def _inputs(place: Run, current: Run | None) -> dict[str, str]:
 def _read(config: Config, place: Run, limit: int | None, current: Run | None) -> _HeldOut:
     folder = place.stage("generate")
     prompts = sorted(shards.read(folder, "prompts-held_out", Prompt), key=lambda prompt: prompt.id)[:limit]
-    trained = seen_room.of(place) | (seen_room.of(current) if current else set())
+    trained = _seen(place, current)
     untrained = [prompt for prompt in prompts if bytes.fromhex(seen_room.key(prompt.text)) not in trained]
     answers = {row.prompt_id: row for row in shards.read(folder, "completions-held_out", Completion) if row.index == 0}
     asked = answers.keys() | _failed_for_good(folder)
@@ -273,6 +305,11 @@ def _read(config: Config, place: Run, limit: int | None, current: Run | None) ->
     ids = {prompt.id for prompt in kept}
     judged: Answers = {prompt_id: row for prompt_id, row in answers.items() if prompt_id in ids}
     return _HeldOut(kept, judged, len(prompts) - len(untrained), len(untrained) - len(kept))
+
+
+def _seen(place: Run, current: Run | None) -> set[bytes]:
+    """The keys of all that the compared students have seen."""
+    return seen_room.of(place) | (seen_room.of(current) if current else set())
 
 
 def _failed_for_good(folder: Path) -> set[str]:
@@ -463,10 +500,10 @@ def _counts(report: Mapping[str, Any], student: Asked, held_out: _HeldOut) -> Co
     )
 
 
-def _usage(itself: Asked, held_out: _HeldOut, told: Answers) -> dict[str, int]:
+def _usage(asked: Sequence[Asked], held_out: _HeldOut, told: Answers) -> dict[str, int]:
     """Tokens that the teacher was asked for here; the answers of the generate stage, and of an earlier evaluation, are paid for there."""
     paid = {row.id for row in held_out.teacher.values()} | told.keys()
-    usages = [row.usage for row in itself.completions() if row.id not in paid]
+    usages = [row.usage for each in asked for row in each.completions() if row.id not in paid]
     return {kind: sum(getattr(usage, kind) for usage in usages) for kind in ("input", "output", "cached_input")}
 
 
