@@ -152,6 +152,11 @@ class Comparison:
     current: float | None = field(default=None, kw_only=True)
     gap: float | None
     interval: Interval | None
+    p: float | None = field(default=None, kw_only=True)
+    """That chance alone makes student and teacher so unlike: McNemar's test, or a sign test where rows share clusters or scores are more
+    than 0 and 1."""
+    p_adjusted: float | None = field(default=None, kw_only=True)
+    """The same, corrected for the number of slices (Holm)."""
     n: int
     unscored: int
     others: dict[str, float | None] = field(default_factory=dict)

@@ -180,9 +180,13 @@ def test_a_report_has_every_key_that_the_design_promises(bench):
         "cost",
         "speedup",
         "left_out",
+        "non_inferiority",
+        "slices",
+        "found_slices",
+        "searched",
     } < bench.report.keys()
     for system in bench.report["systems"].values():
-        assert list(system) == ["model", "parameters", "tokens_per_s", "latency_ms", "usd_per_1k", "score"]
+        assert list(system) == ["model", "parameters", "tokens_per_s", "latency_ms", "usd_per_1k", "score", "interval"]
     assert set(bench.report["retention"]) == {"value", "interval", "reason", "of", "n"}
 
 
@@ -205,7 +209,7 @@ def test_a_missing_cut_or_failed_answer_is_wrong_for_whoever_gave_it(bench):
     bench.said["student"] = lambda i: None if i < 2 else f"answer {i}..." if i < 10 else f"answer {i}"
     manifest = bench.run()
 
-    assert bench.comparison("exact_match") | {"interval": None, "gap": None} == {
+    assert bench.comparison("exact_match") | {"interval": None, "gap": None, "p": None, "p_adjusted": None} == {
         "metric": "exact_match",
         "slice": "all",
         "student": 0.75,
@@ -214,6 +218,8 @@ def test_a_missing_cut_or_failed_answer_is_wrong_for_whoever_gave_it(bench):
         "current": None,
         "gap": None,
         "interval": None,
+        "p": None,
+        "p_adjusted": None,
         "n": 40,
         "unscored": 0,
         "others": {},
@@ -254,7 +260,7 @@ def test_slices_come_after_all_with_their_own_n(bench):
     bench.said["student"] = lambda i: "wrong" if i % 2 else f"answer {i}"
     bench.run()
 
-    assert [(each["slice"], each["n"], each["retention"]["value"]) for each in bench.report["slices"]] == [
+    assert [(each["slice"], each["n"], each["retention"]["value"]) for each in bench.report["slices"] if each["kind"] != "worst"] == [
         ("all", 40, 0.5),
         ("kind=even", 20, 1.0),
         ("kind=odd", 20, 0.0),
@@ -270,6 +276,31 @@ def test_the_gate_looks_at_the_lower_bound_not_at_the_point(bench):
     assert (check["passed"], bench.report["gate"]["passed"]) == (False, False)
 
 
+def test_a_slice_says_what_made_it_its_gap_and_how_sure_that_is_among_so_many(bench):
+    bench.said["student"] = lambda i: "wrong" if i % 2 else f"answer {i}"
+    bench.run()
+    whole, even, odd, worst = bench.report["slices"]
+
+    assert (whole["kind"], whole["gap"], whole["p_adjusted"]) == ("all", -0.5, pytest.approx(2 * 0.5**20, rel=1e-3))
+    assert (odd["gap"], odd["interval"]["low"], odd["p_adjusted"]) == (-1.0, -1.0, pytest.approx(2 * 2 * 0.5**20, rel=1e-3))
+    assert (even["gap"], even["p_adjusted"]) == (0.0, 1.0)
+    assert (worst["systems"]["student"], worst["systems"]["teacher"], worst["interval"]) == (0.0, 1.0, None)
+    assert len(worst["examples"]) == 4
+
+
+def test_non_inferiority_is_stated_again_at_another_margin_without_asking_anybody(bench):
+    bench.said["student"] = lambda i: f"answer {i}" if i else "wrong"
+    bench.run()
+    before, history = bench.report, len(bench.history)
+    bench.run(margin=0.5)
+
+    assert (before["non_inferiority"]["margin"], before["non_inferiority"]["holds"]) == (0.03, False)
+    assert before["non_inferiority"]["lower"] == bench.comparison("exact_match")["interval"]["low"]
+    assert (bench.report["non_inferiority"]["margin"], bench.report["non_inferiority"]["holds"]) == (0.5, True)
+    assert {key for key in before if before[key] != bench.report[key]} == {"non_inferiority"}
+    assert len(bench.history) == history
+
+
 @pytest.mark.parametrize(("count", "checked"), [(80, ["retention", "retention kind=even", "retention kind=odd"]), (40, ["retention"])])
 def test_slices_with_fewer_than_30_rows_are_shown_but_not_gated(bench, count, checked):
     bench.count = count
@@ -278,7 +309,7 @@ def test_slices_with_fewer_than_30_rows_are_shown_but_not_gated(bench, count, ch
 
     assert [check["name"] for check in manifest.results["gate"]["checks"]] == checked
     assert manifest.results["gate"]["passed"] is (count == 40)
-    assert len(bench.report["slices"]) == 3
+    assert [each["kind"] for each in bench.report["slices"]] == ["all", "column", "column", "worst"]
 
 
 def test_a_retention_that_could_not_be_had_does_not_pass():

@@ -8,19 +8,16 @@ A few answers that are unlike the others change nothing: nine in ten decide what
 
 from __future__ import annotations
 
-import json
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
+from synthdistill.evaluation.labels import MOST, closed, is_object, is_single, part, read
 from synthdistill.evaluation.new_traffic import Region
-from synthdistill.evaluation.two_samples import LEAST, MOST_VALUES, SEEN, Test, more
+from synthdistill.evaluation.two_samples import LEAST, Test, more
 from synthdistill.text import as_text, normalise
 
-_MOST = 0.9
 _SHOWN = 10
 
 
@@ -48,7 +45,7 @@ def compare(old: list[str], new: list[str], seed: int) -> Iterator[Unseen]:
     import numpy as np
 
     for name, olds, news in _columns(old, new):
-        if min(len(olds), len(news)) < LEAST or not is_closed(olds):
+        if min(len(olds), len(news)) < LEAST or not closed(olds):
             continue
         order = np.random.default_rng(seed).permutation(len(olds))
         half = {olds[number] for number in order[::2]}
@@ -64,49 +61,20 @@ def compare(old: list[str], new: list[str], seed: int) -> Iterator[Unseen]:
         )
 
 
-def is_closed(labels: list[str]) -> bool:
-    """Whether nine in ten of them are of at most 200 kinds, each given five times on average."""
-    held = [*accumulate(count for _, count in Counter(labels).most_common())]
-    most = _MOST * len(labels)
-    kinds = bisect_left(held, most) + 1
-    return kinds <= MOST_VALUES and most >= SEEN * kinds
-
-
 def _columns(old: list[str], new: list[str]) -> Iterator[tuple[str, list[str], list[str]]]:
     """Answers as labels: whole where the teacher's are texts, by top-level field where they are JSON objects. A field that holds more than
     single values is none. A student that gives texts in place of objects has given each of them in every field."""
-    taught, said = _most([_read(answer) for answer in old], _is_object), _most([_read(answer) for answer in new], _is_object)
-    if not all(map(_is_object, taught)):
+    taught, said = _most([read(answer) for answer in old], is_object), _most([read(answer) for answer in new], is_object)
+    if not all(map(is_object, taught)):
         yield "", [normalise(answer) for answer in old], [normalise(answer) for answer in new]
         return
     for name in sorted({key for answer in taught for key in answer}):
-        olds, news = (_most([_value(answer, name) for answer in answers], _is_single) for answers in (taught, said))
-        if all(map(_is_single, olds)):
+        olds, news = (_most([part(answer, name) for answer in answers], is_single) for answers in (taught, said))
+        if all(map(is_single, olds)):
             yield name, [normalise(as_text(value)) for value in olds], [normalise(as_text(value)) for value in news]
 
 
 def _most(values: list[Any], fits: Callable[[Any], bool]) -> list[Any]:
     """Those that fit, where they are at least nine in ten; otherwise all."""
     fitting = [value for value in values if fits(value)]
-    return fitting if len(fitting) >= _MOST * len(values) else values
-
-
-def _read(answer: str) -> Any:
-    """A JSON object, or the text that is none."""
-    try:
-        found = json.loads(answer)
-    except (ValueError, RecursionError):
-        return answer
-    return found if isinstance(found, dict) else answer
-
-
-def _value(answer: Any, name: str) -> Any:
-    return answer.get(name, "(absent)") if _is_object(answer) else answer
-
-
-def _is_object(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-def _is_single(value: Any) -> bool:
-    return not isinstance(value, dict | list)
+    return fitting if len(fitting) >= MOST * len(values) else values

@@ -5,12 +5,13 @@ compared["all"]["json_fields"].ratio(STUDENT, TEACHER)
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from synthdistill.evaluation import macro_f1, metrics
 from synthdistill.evaluation.metrics import Given
 from synthdistill.evaluation.metrics.labels import label
+from synthdistill.evaluation.significance import holm, sign_test
 from synthdistill.evaluation.statistics import BASE, CURRENT, STUDENT, TEACHER, Estimate, Paired, bootstrap
 from synthdistill.records import Comparison, Interval, Prompt, Score
 
@@ -68,7 +69,7 @@ def row(
     labelled = any(scores.get("macro_f1") is not None for scores in found)
     return Row(
         cluster_of(prompt),
-        [f"{name}={_shown(prompt.metadata.get(name))}" for name in slices],
+        [f"{name}={shown(prompt.metadata.get(name))}" for name in slices],
         tuple(found),
         label(prompt.reference, given) if labelled else None,
         tuple(label(answers[system], given) for system in systems) if labelled else (),
@@ -113,11 +114,21 @@ def comparisons(compared: Mapping[str, Mapping[str, Paired]], systems: Sequence[
             interval = None if gap.interval is None else _rounded_interval(gap.interval)
             used = rounded(paired.mean(CURRENT)) if SYSTEMS[CURRENT] in systems else None
             beside = {name: rounded(paired.mean(number)) for name, number in others.items()}
-            counts = paired.n, paired.unscored
-            found.append(
-                Comparison(metric, place, student, teacher, base, rounded(gap.value), interval, *counts, current=used, others=beside)
-            )
-    return found
+            gaps_C = paired.gaps(STUDENT, TEACHER) if gap.value is not None else None
+            p = None if gaps_C is None else significant(sign_test(gaps_C.tolist()))
+            counts, more = (paired.n, paired.unscored), {"current": used, "others": beside, "p": p}
+            found.append(Comparison(metric, place, student, teacher, base, rounded(gap.value), interval, *counts, **more))
+    return _corrected(found)
+
+
+def _corrected(found: Sequence[Comparison]) -> list[Comparison]:
+    """`p_adjusted`: over the slices of each metric. All rows together are one question, asked before anything was seen."""
+    adjusted = [each.p for each in found]
+    for metric in {each.metric for each in found}:
+        family = [number for number, each in enumerate(found) if each.metric == metric and each.slice != ALL]
+        for number, p in zip(family, holm([found[number].p for number in family]), strict=True):
+            adjusted[number] = p
+    return [replace(each, p_adjusted=significant(p)) for each, p in zip(found, adjusted, strict=True)]
 
 
 def as_dict(estimate: Estimate, scale: float = 1.0) -> dict[str, Any]:
@@ -136,6 +147,11 @@ def rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 6) + 0.0
 
 
+def significant(p: float | None) -> float | None:
+    """Four significant digits."""
+    return None if p is None else float(f"{p:.4g}")
+
+
 def _rounded_interval(interval: Interval) -> Interval:
     return Interval(round(interval.low, 6) + 0.0, round(interval.high, 6) + 0.0)
 
@@ -145,5 +161,6 @@ def _columns(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
     return [column for name in names for column in (name, *sorted(part for part in seen if part.startswith(f"{name}.")))]
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A column's value in the name of its slice."""
     return "null" if value is None else str(value)

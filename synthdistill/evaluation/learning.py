@@ -66,20 +66,20 @@ class Curve:
         least = 0.5 / self.n  # a resample without a mistake has half of one
         lost_RP = np.clip(1.0 - self.drawn_RP, least, 1.0)
         power_R = _power(self.rows, lost_RP)
-        between = self.paired.interval(power_R)
+        between = self.paired.percentile(power_R)
         gain_R = lost_RP[:, -1] * (1.0 - 2.0**-power_R)
-        gain, ends = float(lost_P[-1] * (1.0 - 2.0 ** -_power(self.rows, lost_P[None])[0])), self.paired.interval(gain_R)
+        gain, ends = float(lost_P[-1] * (1.0 - 2.0 ** -_power(self.rows, lost_P[None])[0])), self.paired.percentile(gain_R)
         if between.low <= 0:
             reason = f"cannot be told: that more rows bring more is not certain from {self.rows[0]:,} to {self.rows[-1]:,} of them"
             return Twice(Estimate(None, _shifted(ends, float(whole[-1])), reason), Estimate(None, ends, reason))
         bend_R = _power(self.rows[-2:], lost_RP[:, -2:]) - _power(self.rows[:-1], lost_RP[:, :-1])
-        bend = self.paired.interval(bend_R)
+        bend = self.paired.percentile(bend_R)
         if bend.low > 0 or bend.high < 0:
             how = "more" if bend.low > 0 else "less"
             reason = f"cannot be told: the last rows brought {how} than those before them would have one expect"
             return Twice(Estimate(None, None, reason), Estimate(None, None, reason))
         score_R = 1.0 - lost_RP[:, -1] * 2.0**-power_R
-        return Twice(Estimate(float(whole[-1]) + gain, _within(self.paired.interval(score_R))), Estimate(gain, ends))
+        return Twice(Estimate(float(whole[-1]) + gain, _within(self.paired.percentile(score_R))), Estimate(gain, ends))
 
     def _untold(self) -> str | None:
         if len(self.rows) < FEWEST:
@@ -135,7 +135,7 @@ def _level(paired: Paired, value: float, drawn_R: Floats) -> Estimate:
     if np.ptp(drawn_R) < 1e-12:  # the same on all prompts: what no difference among so many leaves open (Clopper and Pearson 1934)
         share: float = 1 - 0.025 ** (1 / paired.clusters)
         return Estimate(value, Interval(value - share * value, value + share * (1 - value)))
-    return Estimate(value, _within(paired.interval(drawn_R)))
+    return Estimate(value, _within(paired.percentile(drawn_R)))
 
 
 def _power(rows: Sequence[int], lost_RP: Floats) -> Floats:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from synthdistill.errors import require
-from synthdistill.evaluation.closed_answers import is_closed
+from synthdistill.evaluation.labels import closed
 from synthdistill.evaluation.metrics.values import key
 from synthdistill.text import normalise
 
@@ -44,7 +44,7 @@ def untrainable(answers: Sequence[str]) -> str | None:
     labels = [key(answer) for answer in answers]
     if not labels:
         return "there are no examples"
-    if is_closed(labels):
+    if closed(labels):
         return None
     return f"the answers are no closed set: {len(set(labels))} different ones among {len(labels)}"
 

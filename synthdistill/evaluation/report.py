@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from synthdistill.evaluation import cost, metrics, speed
+from synthdistill.evaluation import cost, metrics, non_inferiority, speed
 from synthdistill.evaluation.comparison import ALL, Row, as_dict, compare, comparisons, rounded, systems_of
 from synthdistill.evaluation.statistics import BASE, CURRENT, STUDENT, TEACHER, Paired, bootstrap
 from synthdistill.records import Completion, Failure
@@ -24,6 +24,7 @@ RESULTS = (
     "n",
     "score",
     "retention",
+    "non_inferiority",
     "recovered",
     "beats_base",
     "current",
@@ -61,9 +62,10 @@ def compared(
         "comparisons": [msgspec.to_builtins(record) for record in comparisons(found, systems)],
         "slices": [_slice(place, by_metric, score, of) for place, by_metric in found.items()],
         "retention": _retention(found[ALL], score, of),
+        "non_inferiority": non_inferiority.spread(found[ALL][judged_by(score, of)]),
         "recovered": as_dict(whole.recovered()),
         "beats_base": as_dict(whole.gap(STUDENT, BASE), scale=100),
-        "current": _against_current(found[ALL][_judged_by(score, of)], current) if current else None,
+        "current": _against_current(found[ALL][judged_by(score, of)], current) if current else None,
     }
 
 
@@ -175,16 +177,18 @@ def unscored(report: Mapping[str, Any]) -> dict[str, int]:
 
 def _system(number: int, whole: Paired, *, apart: bool) -> dict[str, Any]:
     """A system's score; of one `apart` from student, teacher and base also how much better the student is than it."""
-    return {"score": rounded(whole.mean(number))} | ({"gap": as_dict(whole.gap(STUDENT, number))} if apart else {})
+    told = as_dict(whole.level(number))
+    found = {"score": told["value"], "interval": told["interval"]}
+    return found | ({"gap": as_dict(whole.gap(STUDENT, number))} if apart else {})
 
 
 def _slice(place: str, by_metric: Mapping[str, Paired], score: str, of: Of) -> dict[str, Any]:
-    return {"slice": place, "n": by_metric[_judged_by(score, of)].n, "retention": _retention(by_metric, score, of)}
+    return {"slice": place, "n": by_metric[judged_by(score, of)].n, "retention": _retention(by_metric, score, of)}
 
 
 def _retention(by_metric: Mapping[str, Paired], score: str, of: Of) -> dict[str, Any]:
     """Against the reference a ratio of scores. Agreement is one by itself: the teacher's with itself is 1."""
-    paired = by_metric[_judged_by(score, of)]
+    paired = by_metric[judged_by(score, of)]
     return as_dict(paired.ratio(STUDENT, TEACHER, whole=of == "agreement")) | {"of": of, "n": paired.n}
 
 
@@ -213,7 +217,8 @@ def _current_checks(used: Mapping[str, Any], threshold: float, worse: float) -> 
     return [kept, lost]
 
 
-def _judged_by(score: str, of: Of) -> str:
+def judged_by(score: str, of: Of) -> str:
+    """The metric that retention is about."""
     return "agreement" if of == "agreement" else score
 
 

@@ -22,6 +22,8 @@ def _without_rows(what: dict[str, Any]) -> dict[str, Any]:
     sources = prompts.get("source", [])
     for name in [sources] if isinstance(sources, str) else sources:
         files.pop(name, None)
+    for name in (what.get("eval", {}).get("sets") or {}).values():  # what is shown beside the comparison decides nothing
+        files.pop(name, None)
     held_out = prompts.get("held_out")
     if isinstance(held_out, str):
         prompts["held_out"] = f"rows {files.pop(held_out, held_out)}"

@@ -15,10 +15,14 @@
                                 the teacher was not asked before generate was sealed
     score                       the metric that counts: the first of `[eval] metrics`, or `agreement` where no prompt has a reference
     systems                     {teacher, student, base, further ones by name}: model, parameters, tokens_per_s, latency_ms {p50, p95},
-                                usd_per_1k, score; of further ones gap {value, interval, reason}, student minus it
+                                tokens_per_s_single, memory_mb, usd_per_1k, score, interval; of further ones gap {value, interval, reason},
+                                student minus it
     answers                     of each of them: answered, cut, failed. Cut and failed answers are wrong (0)
     comparisons                 a list of `Comparison`, for each slice (`all` first) and metric
-    slices                      {slice, n, retention} of each
+    slices                      {slice, kind, n, retention, gap, interval, p_adjusted} of each; last what was found and the worst tenth
+    found_slices, searched      where the student loses most, found on one half of the rows and measured on the other; why there are none
+    sets                        `[eval] sets`: n, left_out, unfit, systems, score, retention, comparisons of each
+    non_inferiority             whether the student is within `[eval] margin` of its teacher, or the rows that it takes to say so
     retention, recovered        {value, interval {low, high}, reason}; retention also n, and `of`: reference, agreement or judgement
     beats_base                  student minus base, in points
     current                     null, or the student in use: its run, retention (the student's score over its score), gap (student minus
@@ -29,6 +33,9 @@
     speedup, speed              the student's tokens/s over the teacher's; how they were measured, each round
     cost                        ratio (student over teacher), interval (of the rounds in which speed was measured), basis,
                                 tokens (mean per answer)
+    validity                    of each system: the share of its answers that are JSON
+    calibration                 temperature, before and after, by slice; `calibrated.py`
+    cascade, cascade_chosen     who answers at which threshold, and the cheapest point within the gate
     gate                        passed, checks [{name, value, threshold, passed, n}]
 
 Prices and the gate are *how*: when they change, the report on disk is priced and judged again, and nobody is asked.
@@ -37,40 +44,33 @@ Prices and the gate are *how*: when they change, the report on disk is priced an
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from synthdistill import prompts as prompts_room
 from synthdistill import shards, terms
-from synthdistill.errors import RecipeError, StorageError
-from synthdistill.evaluation import comparison, cost, metrics, speed
+from synthdistill.errors import StorageError
+from synthdistill.evaluation import comparison, cost, metrics, non_inferiority, sliced, speed
 from synthdistill.evaluation import report as reports
+from synthdistill.evaluation.calibration import ENOUGH
 from synthdistill.manifest import Counts, Manifest, ModelUsed, Opening, load, open_stage, sealed
 from synthdistill.progress import Progress, Silent
-from synthdistill.prompt_template import template_path
-from synthdistill.records import Completion, Failure, Message, Prompt, decode, encode
+from synthdistill.records import Completion, Failure, Prompt, decode, encode
 from synthdistill.runs import Run
 from synthdistill.samplers import identify
-from synthdistill.samplers.base import (
-    ApiModel,
-    BatchModel,
-    Identity,
-    Model,
-    Sampling,
-    ScriptedModel,
-    TransformersModel,
-    VllmModel,
-    Workload,
-)
+from synthdistill.samplers.base import Identity, Model, Sampling, TransformersModel, VllmModel, Workload
 from synthdistill.settings import Settings, how
-from synthdistill.stages import baselines, eval_judge, kept, measures, systems, timing, verdicts
-from synthdistill.stages import seen as seen_room
+from synthdistill.stages import baselines, calibrated, confidences, eval_judge, held_out, measures, paid, sets, systems, timing, verdicts
 from synthdistill.stages.asked import Answers, Asked
 from synthdistill.stages.baselines import Baseline
+from synthdistill.stages.confidences import Confidence, Judged, Validation, validation_prompts
 from synthdistill.stages.form import PLAIN, Form
+from synthdistill.stages.gates import Gate
+from synthdistill.stages.held_out import HeldOut, as_current_sees, as_student_sees
+from synthdistill.stages.sets import RowSet
+from synthdistill.stages.sets import check_names as check_sets
 from synthdistill.stages.systems import Systems, check_names
 
 STAGE = "eval"
@@ -83,11 +83,13 @@ class StudentPrice(Settings):
 
 
 class Speed(Settings):
-    """How speed is measured: a batch of `prompts`, `rounds` times by turns, and `single` prompts one at a time. 0 prompts: not at all."""
+    """How speed is measured: `single` prompts one at a time, batches that double up to `prompts` until they are no faster (for `seconds` of
+    each model at most), then `prompts` prompts `rounds` times by turns. 0 prompts: not at all."""
 
     prompts: int = how(128, ge=0)
     rounds: int = how(3, ge=1)
     single: int = how(20, ge=1)
+    seconds: float = how(60.0, gt=0)
 
 
 class Config(Settings):
@@ -102,12 +104,17 @@ class Config(Settings):
     sampling: Sampling = Sampling()
     backend: Literal["transformers", "vllm"] = "transformers"
     self_agreement: int = Field(200, ge=0)
+    calibration: int | None = Field(None, ge=0)
+    """Validation prompts that the student answers, so that its confidence can be scaled; None is 1,000 at most, 0 none."""
+    sets: dict[str, Annotated[str, Field(min_length=1)]] | None = None
     margin: float = how(0.03, ge=0, le=1)
+    """What the student's score may be under the teacher's, in units of the score, for a statement of non-inferiority."""
     student_price: StudentPrice | None = how(None)
     speed: Speed = how(Speed())
 
     _known = field_validator("metrics")(measures.check)
     _named = field_validator("systems")(check_names)
+    _files = field_validator("sets")(check_sets)
 
     @model_validator(mode="after")
     def _told_by_somebody(self) -> Self:
@@ -125,41 +132,15 @@ class Config(Settings):
         return {key: value for key, value in super().what().items() if value not in ({}, []) or key == "text_fields"}
 
 
-class GateSlices(Settings):
-    """The retention that each slice with at least 30 scored rows must have, as a point estimate."""
-
-    minimum: float = how(ge=0)
-
-
-class Gate(Settings):
-    """`[gate]`: what a student must reach. `retention` is compared with the lower bound of its interval."""
-
-    retention: float = how(0.95, ge=0)
-    slices: GateSlices | None = how(None)
-    current: float | None = how(None, ge=0)
-    """Like `retention`, of the score of the student in use; None is the same share."""
-    worse: float = how(0.01, ge=0)
-    """Score that a student may surely have less than the one in use: two trainings on the same rows differ by as much."""
-
-
-@dataclass(frozen=True, slots=True)
-class _HeldOut:
-    """What the stage reads: the prompts that are judged, the teacher's answers by prompt id, how many prompts were left out as a student
-    was trained on them, and as the teacher was not asked (a generate that was sealed before its end)."""
-
-    prompts: list[Prompt]
-    teacher: Answers
-    left_out: int
-    not_asked: int
-
-
 def what(config: Config, base: Path, limit: int | None = None) -> dict[str, Any]:
     """What this stage adds to the stages that it reads.
 
     Raises:
         RecipeError: a file that the recipe names is not there.
     """
-    files = measures.files(config.metrics, config.semantic_model, base) | systems.files(config.systems, base)
+    files = (
+        measures.files(config.metrics, config.semantic_model, base) | systems.files(config.systems, base) | sets.files(config.sets, base)
+    )
     if config.judge:
         files |= eval_judge.files(config.judge, config.metrics, base)
     return {"eval": config.what()} | ({"files": files} if files else {}) | ({"limit": limit} if limit is not None else {})
@@ -205,66 +186,79 @@ def run(
     """
     inputs, decides = _inputs(place, current), what(config, place.base, limit)
     refuse_unfit(config, teacher, place.base)
-    held_out = _read(config, place, limit, current)
-    given = _given(config, held_out, place)
+    rows = held_out.read(place, limit, current)
+    given = _given(config, rows, place)
+    row_sets = sets.read(config.sets, prompts, place.base, held_out.trained_on(place, current) if config.sets else (), limit)
     opening = open_stage(place.stage(STAGE), STAGE, decides, inputs=inputs, run=place)
     if opening.sealed:
-        return _told_again(opening, opening.sealed, config, gate, teacher)
+        return _told_again(opening, opening.sealed, config, gate, teacher, place)
     terms.refuse_unaccepted(teacher, place)
 
-    seen = _as_student_sees(held_out.prompts, prompts, student_template, place.base)
-    student = Asked.of("student", _local(config.backend, place.stage("train") / "student"), seen, config.sampling, place)
-    base = Asked.of("base", _local(config.backend, student_base), seen, config.sampling, place)
-    before = _told_before(current)
-    twice = _twice(config, teacher, held_out.prompts, teacher_sampling, form, place, progress)
-    itself = Asked.of("self", teacher, twice, teacher_sampling, place, samples=2, form=form)
-    others = systems.asked(config.systems, held_out.prompts, config.sampling, form, place)
-    asked = [student, base, itself]
-    if current:
-        used = _as_current_sees(held_out.prompts, seen, current, place, prompts, progress)
-        asked.append(Asked.of("current", _local(config.backend, current.stage("train") / "student"), used, config.sampling, place))
+    def see(found: list[Prompt]) -> list[Prompt]:
+        return as_student_sees(found, prompts, student_template, place.base)
 
-    asked += others
+    seen = see(rows.prompts)
+    student = Asked.of("student", _local(config.backend, place.stage("train") / "student"), seen, config.sampling, place)
+    own = {"student": student, "base": Asked.of("base", _local(config.backend, student_base), seen, config.sampling, place)}
+    if current:
+        used = as_current_sees(rows.prompts, seen, current, place, prompts, progress)
+        own["current"] = Asked.of("current", _local(config.backend, current.stage("train") / "student"), used, config.sampling, place)
+    others = systems.asked(config.systems, rows.prompts, config.sampling, form, place)
+    twice = _twice(config, teacher, rows.prompts, teacher_sampling, form, place, progress)
+    itself = Asked.of("self", teacher, twice, teacher_sampling, place, samples=2, form=form)
+    fit = Validation.of(*_fitted_on(config, place, limit), student.model, config.sampling, place, see)
+    in_sets = [_ask_set(each, own, teacher, config, form, student_template, current, place, progress) for each in row_sets]
+    asked = [*own.values(), itself, *others, *fit.asked, *(each for by_system in in_sets for each in by_system.values())]
+    before = _told_before(current)
     elsewhere = systems.told(place, {request.id for each in asked for request in each.requests}, progress)
     for each in asked:
         # the first answers of `itself` may be the teacher's, where its sampling is the same
-        each.recall(opening.folder, [*held_out.teacher.values(), *elsewhere.values(), *before.get(each.name, {}).values()])
-        if each in others:
-            systems.answer(each, place, workload, progress)
-        else:
-            each.answer(opening.folder, place, workload, progress)
-    compared = {each.name: each for each in asked if each is not itself}
-    answers = {"teacher": held_out.teacher} | {name: each.by_prompt() for name, each in compared.items()}
-    less = baselines.tfidf(place, held_out.prompts) if config.baselines else baselines.NONE
+        each.recall(opening.folder, [*rows.teacher.values(), *elsewhere.values(), *before.get(each.name, {}).values()])
+        systems.answer(each, config.systems, place, workload, progress)
+    compared = own | {each.name: each for each in others}
+    answers = {"teacher": rows.teacher} | {name: each.by_prompt() for name, each in compared.items()}
+    less = baselines.tfidf(place, rows.prompts) if config.baselines else baselines.NONE
     answers |= {baselines.TFIDF: {**less.answers}} if less.answers else {}
     heard = eval_judge.hear(
-        config.judge, config.metrics, teacher, held_out.prompts, answers, opening=opening, place=place, workload=workload, progress=progress
+        config.judge, config.metrics, teacher, rows.prompts, answers, opening=opening, place=place, workload=workload, progress=progress
     )
-    report = _compared(config, prompts.slices, held_out, answers, given, heard.scores, current, place)
+
+    report, cut = _compared(config, prompts.slices, rows, answers, given, heard.scores, current, place)
     report["judge"] = heard.figures or None
     report["baselines"] = {name: {"reason": less.reason} for name in config.baselines}
+    report["sets"] = {
+        each.name: each.shown(_on_set(each, by_system, config, prompts.slices, given, current, place))
+        for each, by_system in zip(row_sets, in_sets, strict=True)
+    }
     report["self_agreement"] = _self_agreement(itself, teacher_sampling)
-    measured = _measured(config.speed, teacher, form, student, held_out, place, workload, progress)
+    judged = Judged(reports.judged_by(report["score"], report["retention"]["of"]), given)
+    sure = fit.rows(student, rows.teacher, judged, folder=opening.folder, place=place, workload=workload, progress=progress)
+    report["calibration"] = calibrated.calibrate(sure, cut.places()) if sure else calibrated.nothing(fit.reason)
+    beside = Asked.of("teacher", teacher, rows.prompts, config.sampling, place, form=form)
+    measured = _timed(config, beside, student, rows, place, workload, progress)
     systems.add_waits(measured, others)
     reports.add_speed(report, measured)
-    report = _judged(report, config, gate, teacher)
+    known = {row.id for row in rows.teacher.values()} | elsewhere.keys()
+    billed = [itself, *others, *(by_system["teacher"] for by_system in in_sets)]
+    usd = cost.sum_of([systems.bill(billed, known), heard.cost_usd])
+    report = _judged(report, config, gate, teacher, place, sure, usd)
     identities = {"teacher": identify(teacher, place.base)} | {name: each.identity for name, each in compared.items()}
     report["systems"] = {name: _described(identities.get(name), system, less) for name, system in report["systems"].items()}
 
-    known = {row.id for row in held_out.teacher.values()} | elsewhere.keys()
     manifest = opening.seal(
-        outputs=[*_write(asked, report, opening), *heard.outputs, *less.seal(opening.folder, opening.shards)],
-        counts=_counts(report, student, held_out),
+        outputs=[*_write(asked, report, sure, gate, opening), *heard.outputs, *less.seal(opening.folder, opening.shards)],
+        counts=_counts(report, student, rows),
         files=decides.get("files"),
         models={name: ModelUsed(id=who.id, revision=who.revision) for name, who in identities.items()} | heard.models,
         terms=sealed(place, "train").terms,
-        usage={kind: count + heard.usage[kind] for kind, count in systems.usage([itself, *others], known).items()},
-        cost_usd=cost.sum_of([systems.bill([itself, *others], known), heard.cost_usd]),
+        usage={kind: count + heard.usage[kind] for kind, count in systems.usage(billed, known).items()},
+        cost_usd=usd,
         results=reports.results(report),
     )
     verdicts.clear(opening.folder)
-    for path in (*shards.journals(opening.folder, "answers"), *shards.journals(opening.folder, "failures")):
-        path.unlink()
+    for stem in ("answers", "failures", confidences.STEM):
+        for path in shards.journals(opening.folder, stem):
+            path.unlink()
     return manifest
 
 
@@ -273,32 +267,31 @@ def plan(config: Config, *, teacher: Model, form: Form = PLAIN, place: Run, limi
     nobody, writes nothing."""
     _inputs(place, None)
     refuse_unfit(config, teacher, place.base)
-    held_out = _read(config, place, limit, None)
-    _given(config, held_out, place)
-    n, folder = len(held_out.prompts), place.stage(STAGE)
+    rows = held_out.read(place, limit, None)
+    _given(config, rows, place)
+    n, folder = len(rows.prompts), place.stage(STAGE)
+    own = prompts_room.Config.model_validate(sealed(place, "generate").config["prompts"])
+    row_sets = sets.read(config.sets, own, place.base, held_out.trained_on(place, None) if config.sets else (), limit)
     drawn = Sampling.model_validate(sealed(place, "generate").config["generate"]["sampling"])
     wanted = {"student": n, "base": n, "self": 2 * min(n, config.self_agreement) if drawn.temperature > 0 else 0}
+    fitted = len(_fitted_on(config, place, limit)[0])
+    wanted |= {"validation": fitted} if fitted >= ENOUGH else {}
+    wanted |= {sets.stem(each.name, who): len(each.prompts) for each in row_sets for who in ("teacher", "student", "base")}
     known = {name: {row.id for row in shards.replay(folder, f"answers-{name}", Completion)} for name in wanted}
     to_ask = {name: count - len(known[name]) for name, count in wanted.items()}
-    others = systems.asked(config.systems, held_out.prompts, config.sampling, form, place)
+    others = systems.asked(config.systems, rows.prompts, config.sampling, form, place)
     elsewhere = systems.told(place, {request.id for each in others for request in each.requests}, Silent())
     to_ask |= {each.name: systems.missing(each, place, elsewhere) for each in others}
     longest = dict.fromkeys(to_ask, config.sampling.max_tokens) | {"self": drawn.max_tokens}
     verdicts_of = eval_judge.most(config.metrics, n, 3 + len(others) + len(config.baselines))
     return {
         "prompts": n,
-        "left_out": held_out.left_out,
-        "not_asked": held_out.not_asked,
+        "left_out": rows.left_out,
+        "not_asked": rows.not_asked,
         "to_ask": to_ask,
         "output_tokens_at_most": {name: count * longest[name] for name, count in to_ask.items()},
         **({"verdicts_at_most": verdicts_of} if verdicts_of else {}),
     }
-
-
-def judge(report: Mapping[str, Any], gate: Gate) -> dict[str, Any]:
-    """Hold a report against a gate: {passed, checks}."""
-    minimum = gate.slices.minimum if gate.slices else None
-    return reports.judged(report, retention=gate.retention, slice_minimum=minimum, current=gate.current, worse=gate.worse)
 
 
 def _inputs(place: Run, current: Run | None) -> dict[str, str]:
@@ -311,64 +304,10 @@ def _inputs(place: Run, current: Run | None) -> dict[str, str]:
     return found | {name: known for name, known in (evaluated.inputs if evaluated else {}).items() if name == "current"}
 
 
-def _read(config: Config, place: Run, limit: int | None, current: Run | None) -> _HeldOut:
-    folder = place.stage("generate")
-    prompts = sorted(shards.read(folder, "prompts-held_out", Prompt), key=lambda prompt: prompt.id)[:limit]
-    trained = seen_room.of(place) | (seen_room.of(current) if current else set())
-    untrained = [prompt for prompt in prompts if bytes.fromhex(seen_room.key(prompt.text)) not in trained]
-    answers = {row.prompt_id: row for row in shards.read(folder, "completions-held_out", Completion) if row.index == 0}
-    asked = answers.keys() | _failed_for_good(folder)
-    kept = [prompt for prompt in untrained if prompt.id in asked]
-    if untrained and not kept:
-        raise RecipeError(
-            f"no held-out prompt to judge the student on: the teacher was asked none of the {len(untrained)} before generate was sealed",
-            f"Raise [generate] budget and use --run NEW, which takes the answers over: {place.command('generate')}",
-        )
-    if not kept:
-        who = "the student, or the one in use," if current else "the student"
-        reason = f"{who} was trained on all {len(prompts)}" if prompts else "that split has none"
-        raise RecipeError(f"no held-out prompt to judge the student on: {reason}", "Raise [prompts] held_out, or name a file there")
-    ids = {prompt.id for prompt in kept}
-    judged: Answers = {prompt_id: row for prompt_id, row in answers.items() if prompt_id in ids}
-    return _HeldOut(kept, judged, len(prompts) - len(untrained), len(untrained) - len(kept))
-
-
-def _failed_for_good(folder: Path) -> set[str]:
-    """Prompts that the teacher could not answer, which counts against it; a time-out when generate was sealed does not."""
-    path = folder / "failures.jsonl"
-    rows = (decode(line, Failure) for line in (shards.whole_lines(path) if path.exists() else ()))
-    return {row.prompt_id for row in rows if not row.retryable}
-
-
-def _as_student_sees(prompts: list[Prompt], config: prompts_room.Config, template: str | None, base: Path) -> list[Prompt]:
-    """The same prompts through the student's template."""
-    if template is None:
-        return prompts
-    return _rendered(prompts, prompts_room.messages_for(config, base, template_path(template, base)))
-
-
-def _as_current_sees(
-    prompts: list[Prompt], seen: list[Prompt], current: Run, place: Run, config: prompts_room.Config, progress: Progress
-) -> list[Prompt]:
-    """The same prompts as the student in use is asked them: where its templates were others, with its run's copies of these."""
-    if kept.asks_alike(current, place):
-        return seen
-    rendered = kept.messages_for(current, config)
-    if rendered is None:
-        progress.note(
-            f"eval: the templates of run {current.name} are gone or fit these rows no more, so that its student is asked with those of now"
-        )
-        return seen
-    return _rendered(prompts, rendered)
-
-
-def _rendered(prompts: list[Prompt], rendered: Mapping[str, list[Message]]) -> list[Prompt]:
-    lost = sum(prompt.id not in rendered for prompt in prompts)
-    if lost:
-        raise RecipeError(
-            f"{lost} held-out prompts of this run are not in [prompts] source any more", "Put its rows back, or use --run NEW"
-        )
-    return [replace(prompt, messages=rendered[prompt.id]) for prompt in prompts]
+def _fitted_on(config: Config, place: Run, limit: int | None) -> tuple[list[Prompt], Answers]:
+    """The validation prompts that calibration and cascade are fitted on, and the teacher's answers to them."""
+    most = 1000 if config.calibration is None else config.calibration
+    return validation_prompts(place, most if limit is None else min(most, limit), held_out.failed_for_good(place.stage("generate")))
 
 
 def _local(backend: str, model: str | Path) -> Model:
@@ -406,23 +345,56 @@ def _twice(
     return (known if enough else prompts)[: config.self_agreement]
 
 
-def _given(config: Config, held_out: _HeldOut, place: Run) -> metrics.Given:
+def _ask_set(
+    each: RowSet,
+    own: Mapping[str, Asked],
+    teacher: Model,
+    config: Config,
+    form: Form,
+    student_template: str | None,
+    current: Run | None,
+    place: Run,
+    progress: Progress,
+) -> dict[str, Asked]:
+    """Teacher and students with the rows of a further file, each as it sees prompts."""
+    seen = as_student_sees(each.prompts, each.config, student_template, place.base)
+    looks = {"current": as_current_sees(each.prompts, seen, current, place, each.config, progress)} if current else {}
+    students = {name: (asked.model, looks.get(name, seen)) for name, asked in own.items()}
+    return each.asked({"teacher": (teacher, each.prompts)} | students, config.sampling, form, place)
+
+
+def _on_set(
+    each: RowSet,
+    by_system: Mapping[str, Asked],
+    config: Config,
+    slices: list[str],
+    given: metrics.Given,
+    current: Run | None,
+    place: Run,
+) -> dict[str, Any]:
+    """The comparison on the rows of a further file."""
+    answers = {name: asked.by_prompt() for name, asked in by_system.items()}
+    rows = HeldOut(each.prompts, answers["teacher"], each.left_out, 0)
+    return _compared(config, slices, rows, answers, given, {}, current, place)[0]
+
+
+def _given(config: Config, rows: HeldOut, place: Run) -> metrics.Given:
     """What the metrics work with; one that can judge nothing is refused."""
-    given = measures.prepare(config.metrics, config.text_fields, held_out.prompts, place.base)
-    measures.refuse_unjudgeable(config.metrics, held_out.prompts, given, lambda prompt_id: _said(held_out.teacher.get(prompt_id)))
+    given = measures.prepare(config.metrics, config.text_fields, rows.prompts, place.base)
+    measures.refuse_unjudgeable(config.metrics, rows.prompts, given, lambda prompt_id: _said(rows.teacher.get(prompt_id)))
     return given
 
 
 def _compared(
     config: Config,
     slices: list[str],
-    held_out: _HeldOut,
+    held_out: HeldOut,
     by_system: dict[str, Answers],
     given: metrics.Given,
     told: eval_judge.Told,
     current: Run | None,
     place: Run,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], sliced.Cut]:
     """Score every answer by every metric. Without any reference the score is agreement with the teacher, and is called so."""
     names = [*config.metrics, *({"agreement"} - set(config.metrics))]
     score = measures.score_of(config.metrics, held_out.prompts)
@@ -435,15 +407,19 @@ def _compared(
         rows.append(comparison.row(prompt, said, names, given=given, slices=slices, told=scores))
     gold = any(prompt.reference is not None for prompt in held_out.prompts)
     of = reports.kind_of(score, gold=gold)
+    cut = sliced.cut_up(held_out.prompts, rows, texts["teacher"])
     others = [name for name in by_system if name not in comparison.SYSTEMS]
-    report = reports.compared(rows, names, score=score, of=of, current=current.name if current else None, others=others)
+    report = reports.compared(cut.rows, names, score=score, of=of, current=current.name if current else None, others=others)
+    sliced.add(report, cut, reports.judged_by(score, of))
     ids = [prompt.id for prompt in held_out.prompts]
-    return report | {
+    more = {
         "left_out": held_out.left_out,
         "not_asked": held_out.not_asked,
         "answers": {name: reports.answered(found, ids) for name, found in by_system.items()},
+        "validity": {name: reports.valid(found, ids) for name, found in by_system.items()},
         "cost": {"tokens": {name: reports.mean_tokens(found, ids) for name, found in by_system.items()}},
     }
+    return report | more, cut
 
 
 def _said(answer: Completion | Failure | None) -> str | None:
@@ -460,41 +436,53 @@ def _self_agreement(asked: Asked, sampling: Sampling) -> dict[str, Any]:
     return reports.self_agreement([(_said(first[prompt_id]), _said(second[prompt_id])) for prompt_id in first], clusters)
 
 
-def _measured(
-    config: Speed, teacher: Model, form: Form, student: Asked, held_out: _HeldOut, place: Run, workload: Workload, progress: Progress
+def _timed(
+    config: Config, teacher: Asked, student: Asked, held_out: HeldOut, place: Run, workload: Workload, progress: Progress
 ) -> speed.Measured:
-    """Teacher and student by turns where both are here, through vLLM if the teacher is, else through transformers."""
-    sizes = timing.Sizes(config.prompts, config.rounds, config.single)
-    if isinstance(teacher, ApiModel | BatchModel | ScriptedModel):
-        found = timing.measure({"student": (student.model, student.requests)}, sizes, place=place, workload=workload, progress=progress)
-        timing.add_server(found, held_out.teacher.values())
-        return found
-    backend = "vllm" if isinstance(teacher, VllmModel) else "transformers"
-    alike = _local(backend, place.stage("train") / "student")
-    asked = Asked.of("teacher", teacher, held_out.prompts, student.requests[0].sampling, place, form=form)
-    contenders = {"teacher": (teacher, asked.requests), "student": (alike, student.requests)}
-    return timing.measure(contenders, sizes, place=place, workload=workload, progress=progress)
+    return timing.compare(
+        timing.Sizes(**config.speed.model_dump()),
+        config.backend,
+        (teacher.model, teacher.requests),
+        (student.model, student.requests),
+        held_out.teacher.values(),
+        place=place,
+        workload=workload,
+        progress=progress,
+    )
 
 
-def _judged(report: dict[str, Any], config: Config, gate: Gate, teacher: Model) -> dict[str, Any]:
-    """Priced and judged: all that may change without asking anybody."""
+def _judged(
+    report: dict[str, Any], config: Config, gate: Gate, teacher: Model, place: Run, rows: list[Confidence], usd: float | None
+) -> dict[str, Any]:
+    """Priced and judged: all that may change without asking anybody. `usd` is what eval itself cost."""
     price = teacher.price.model_dump() if teacher.price else None
-    reports.add_cost(report, teacher_price=price, usd_per_hour=config.student_price.usd_per_hour if config.student_price else None)
+    hour = config.student_price.usd_per_hour if config.student_price else None
+    reports.add_cost(report, teacher_price=price, usd_per_hour=hour)
     systems.add_prices(report, config.systems)
+    dollars = {name: report["systems"][name]["usd_per_1k"] for name in ("student", "teacher")}
+    report["cost"]["break_even"] = cost.break_even(paid.usd(place, teacher, usd_per_hour=hour, more=usd), **dollars)
+    # a report of an older version has none of these
+    if "non_inferiority" in report:
+        report["non_inferiority"] = non_inferiority.stated(report["non_inferiority"], config.margin)
     for name, told in report.get("baselines", {}).items():
         report["baselines"][name] = baselines.judged(report, told["reason"], config.margin)
-    return report | {"gate": judge(report, gate)}
+    if "calibration" in report:
+        calibrated.add_cascade(report, rows, retention=gate.retention)
+    return report | {"gate": gate.judge(report)}
 
 
 def _described(identity: Identity | None, system: Mapping[str, Any], less: baselines.Found) -> dict[str, Any]:
     """Who a system is, before its figures; without an identity it is the baseline."""
     size = less.parameters if identity is None else cost.parameters(identity.folder) if identity.folder else None
-    keys = [key for key in ("tokens_per_s", "latency_ms", "usd_per_1k", "score", "gap") if key in system]
+    figures = ("tokens_per_s", "tokens_per_s_single", "latency_ms", "memory_mb", "usd_per_1k", "score", "interval", "gap")
+    keys = [key for key in figures if key in system]
     return {"model": identity.id if identity else baselines.MODEL, "parameters": size, **{key: system[key] for key in keys}}
 
 
-def _write(asked: Sequence[Asked], report: dict[str, Any], opening: Opening) -> list[shards.Output]:
+def _write(asked: Sequence[Asked], report: dict[str, Any], rows: list[Confidence], gate: Gate, opening: Opening) -> list[shards.Output]:
     outputs = [output for each in asked for output in each.seal(opening.folder, opening.shards)]
+    outputs += shards.write(opening.folder, confidences.STEM, rows, shards=opening.shards, key="prompt_id")
+    outputs += calibrated.files(report, opening.folder, retention=gate.retention)
     failures = sorted({row.id: row for each in asked for row in each.failures()}.items())
     outputs.append(shards.seal(opening.folder / "failures.jsonl", b"".join(encode(row) for _, row in failures), rows=len(failures)))
     return [*outputs, _write_report(report, opening.folder)]
@@ -505,7 +493,7 @@ def _write_report(report: dict[str, Any], folder: Path) -> shards.Output:
     return shards.seal(folder / "report.json", data.encode(), rows=1)
 
 
-def _counts(report: Mapping[str, Any], student: Asked, held_out: _HeldOut) -> Counts:
+def _counts(report: Mapping[str, Any], student: Asked, held_out: HeldOut) -> Counts:
     left_out = {"trained_on": held_out.left_out, "not_asked": held_out.not_asked}
     failed = Counter(row.kind for row in student.answers.values() if isinstance(row, Failure))
     return Counts(
@@ -518,16 +506,16 @@ def _counts(report: Mapping[str, Any], student: Asked, held_out: _HeldOut) -> Co
     )
 
 
-def _told_again(opening: Opening, manifest: Manifest, config: Config, gate: Gate, teacher: Model) -> Manifest:
+def _told_again(opening: Opening, manifest: Manifest, config: Config, gate: Gate, teacher: Model, place: Run) -> Manifest:
     """Up to date, but for prices and the gate: these are put on the report that is there."""
-    old, report = read_report(opening.folder), read_report(opening.folder)
+    old, report, rows = read_report(opening.folder), read_report(opening.folder), confidences.read(opening.folder)
     try:
-        report = _judged(report, config, gate, teacher)
+        report = _judged(report, config, gate, teacher, place, rows, manifest.cost_usd)
     except KeyError as error:
         raise _unreadable(opening.folder, error) from error
     if report == old and reports.results(report) == manifest.results:
         return manifest
-    return put_report(report, manifest, opening.folder)
+    return put_report(report, manifest, opening.folder, calibrated.files(report, opening.folder, retention=gate.retention))
 
 
 def read_report(folder: Path) -> dict[str, Any]:
@@ -543,14 +531,14 @@ def read_report(folder: Path) -> dict[str, Any]:
         raise _unreadable(folder, error) from error
 
 
-def put_report(report: dict[str, Any], manifest: Manifest, folder: Path) -> Manifest:
-    """Put a report in place of the one that a sealed stage has.
+def put_report(report: dict[str, Any], manifest: Manifest, folder: Path, beside: Sequence[shards.Output] = ()) -> Manifest:
+    """Put a report in place of the one that a sealed stage has, and the files `beside` it that were written anew.
 
     Raises:
         StorageError: the folder cannot be written.
     """
-    written = _write_report(report, folder)
-    outputs = [written if output.file == written.file else output for output in manifest.outputs]
+    written = {output.file: output for output in (_write_report(report, folder), *beside)}
+    outputs = [written.get(output.file, output) for output in manifest.outputs]
     changed = manifest.model_copy(update={"outputs": outputs, "results": reports.results(report)})
     shards.seal(folder / "manifest.json", (changed.model_dump_json(indent=2) + "\n").encode(), rows=1)
     return changed

@@ -10,6 +10,7 @@ are not asked for.
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +100,9 @@ def asked(systems: Systems, prompts: list[Prompt], sampling: Sampling, form: For
     return found
 
 
-def answer(each: Asked, place: Run, workload: Workload, progress: Progress) -> None:
-    """Ask one of them for what is missing, as `Asked.answer` does and raises."""
-    with about(key(each.name)):
+def answer(each: Asked, systems: Systems, place: Run, workload: Workload, progress: Progress) -> None:
+    """Ask for what is missing, as `Asked.answer` does and raises; what is wrong with one of `systems` is said of its key."""
+    with about(key(each.name)) if each.name in systems else nullcontext():
         each.answer(place.stage(STAGE), place, workload, progress)
 
 
