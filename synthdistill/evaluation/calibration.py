@@ -3,10 +3,11 @@
     temperature = fit(validation.logprob_N, validation.right_N)
     found = Table.of(held_out, temperature)          # ECE with its interval, bins, and a row for each slice
 
-Confidence is the probability of the whole answer, its end of turn included: the product over its tokens, not their geometric mean. An answer
-is right or wrong as a whole, and the product is what the model itself says of the whole; a mean over tokens is near 1 for any long answer
-with one wrong word in it. One number T divides the log-odds of it (Guo et al. 2017, "On calibration of modern neural networks", whose
-softmax of two classes this is), found by the least cross-entropy with the scores. T keeps the order of the answers, and 1/2 stays 1/2.
+Confidence is the probability of the whole answer, its end of turn included: the product over its tokens, not their geometric mean. An
+answer is right or wrong as a whole, and the product is what the model itself says of the whole; a mean over tokens is near 1 for any long
+answer with one wrong word in it. One number T divides the log-odds of it (Guo et al. 2017, "On calibration of modern neural networks",
+whose softmax of two classes this is), found by the least cross-entropy with the scores. T keeps the order of the answers, and 1/2 stays
+1/2.
 
 Where scores lie between 0 and 1 (a share of fields), confidence is held against their mean.
 

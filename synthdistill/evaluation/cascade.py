@@ -4,20 +4,21 @@
     chosen = choose(validation, points, retention=0.95)           # None: no point is within the gate
     curve(held_out, points, price)                                # what they come to on other prompts
 
-At a threshold the student answers the prompts on which its calibrated confidence reaches it, the teacher all others; who is asked by a router
-pays for the student each time, and for the teacher where it is asked as well. With more for the student it is cheaper, so that the cheapest
-point within the gate is the one that leaves it the most.
+At a threshold the student answers the prompts on which its calibrated confidence reaches it, the teacher all others; who is asked by a
+router pays for the student each time, and for the teacher where it is asked as well. With more for the student it is cheaper, so that the
+cheapest point within the gate is the one that leaves it the most.
 
-The point is chosen on the validation split by fixed-sequence testing (Angelopoulos et al. 2021, "Learn then Test", arXiv 2110.01052, section
-4.2; Bauer 1991): from the most teacher to the least, each point is tested for "keeps less than the gate's retention" at the gate's own level
-(the lower end of a 95% interval), and the first that is not refuted ends it. So the level holds for the chosen point, however many are tried.
+The point is chosen on the validation split by fixed-sequence testing (Angelopoulos et al. 2021, "Learn then Test", arXiv 2110.01052,
+section 4.2; Bauer 1991): from the most teacher to the least, each point is tested for "keeps less than the gate's retention" at the gate's
+own level (the lower end of a 95% interval), and the first that is not refuted ends it. So the level holds for the chosen point, however
+many are tried.
 
-`promised` is the lower end of what the score of the chosen point may be, one-sided at 99%. It is to be held against a score of *other* rows,
-which is as noisy as the one that it was reckoned from: the two differ by sqrt(2) of the error of one, so that 2.33 errors of one are 1.64 of
-the difference, and as many other rows hold the promise in 95% of cases.
+`promised` is the lower end of what the score of the chosen point may be, one-sided at 99%. It is to be held against a score of *other*
+rows, which is as noisy as the one that it was reckoned from: the two differ by sqrt(2) of the error of one, so that 2.33 errors of one are
+1.64 of the difference, and as many other rows hold the promise in 95% of cases.
 
-Bounds are normal ones over clusters, with z^2/2 rows added on which all is lost (after Agresti and Coull 1998): rows that show no loss at all
-do not promise that there is none.
+Bounds are normal ones over clusters, with z^2/2 rows added on which all is lost (after Agresti and Coull 1998): rows that show no loss at
+all do not promise that there is none.
 
 N rows, C clusters.
 """
@@ -68,7 +69,8 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What an answer costs: dollars per 1,000, and the student's cost over the teacher's, in dollars or machine time; None where unknown."""
+    """What an answer costs: dollars per 1,000, and the student's cost over the teacher's, in dollars or machine time; None where
+    unknown."""
 
     student: float | None = None
     teacher: float | None = None
@@ -104,7 +106,7 @@ def thresholds(rows: Rows) -> list[float]:
     if not len(known):
         return []
     steps = min(POINTS, len(known))
-    places = {int(round(len(known) * step / steps)) - 1 for step in range(1, steps + 1)}
+    places = {round(len(known) * step / steps) - 1 for step in range(1, steps + 1)}
     return sorted({round(float(known[place]), _DIGITS) for place in places}, reverse=True)
 
 

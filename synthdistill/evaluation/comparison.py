@@ -34,7 +34,12 @@ def row(
     for system in (name for name in SYSTEMS if name in answers):
         case = metrics.Case(answers[system], prompt.reference, answers["teacher"])
         found.append({score.name: score.value for name in names for score in metrics.measure(name, case, text_fields)})
-    return Row(cluster_of(prompt), [f"{name}={_shown(prompt.metadata.get(name))}" for name in slices], tuple(found))
+    return Row(cluster_of(prompt), places(prompt, slices), tuple(found))
+
+
+def places(prompt: Prompt, slices: Sequence[str]) -> list[str]:
+    """The slices that a prompt lies in, of the columns that make them."""
+    return [f"{name}={_shown(prompt.metadata.get(name))}" for name in slices]
 
 
 def cluster_of(prompt: Prompt) -> str:

@@ -46,6 +46,7 @@ from synthdistill import shards, terms
 from synthdistill.errors import RecipeError, StorageError
 from synthdistill.evaluation import comparison, cost, metrics, speed
 from synthdistill.evaluation import report as reports
+from synthdistill.evaluation.calibration import ENOUGH
 from synthdistill.manifest import Counts, Manifest, ModelUsed, Opening, load, open_stage, sealed
 from synthdistill.progress import Progress
 from synthdistill.prompt_template import template_path
@@ -53,21 +54,20 @@ from synthdistill.records import Completion, Failure, Message, Prompt, decode, e
 from synthdistill.runs import Run
 from synthdistill.samplers import identify
 from synthdistill.samplers.base import (
-    ApiModel,
-    BatchModel,
     Identity,
     Model,
     Sampling,
-    ScriptedModel,
     TransformersModel,
     VllmModel,
     Workload,
 )
 from synthdistill.settings import Settings, how
-from synthdistill.stages import kept, timing
+from synthdistill.stages import calibrated, confidences, kept, paid, timing
 from synthdistill.stages import seen as seen_room
 from synthdistill.stages.asked import Answers, Asked
+from synthdistill.stages.confidences import Confidence, Judged, Validation, validation_prompts
 from synthdistill.stages.form import PLAIN, Form
+from synthdistill.stages.gates import Gate
 
 STAGE = "eval"
 
@@ -79,11 +79,13 @@ class StudentPrice(Settings):
 
 
 class Speed(Settings):
-    """How speed is measured: a batch of `prompts`, `rounds` times by turns, and `single` prompts one at a time. 0 prompts: not at all."""
+    """How speed is measured: `single` prompts one at a time, batches that double up to `prompts` until they are no faster (for `seconds` of
+    each model at most), then `prompts` prompts `rounds` times by turns. 0 prompts: not at all."""
 
     prompts: int = how(128, ge=0)
     rounds: int = how(3, ge=1)
     single: int = how(20, ge=1)
+    seconds: float = how(60.0, gt=0)
 
 
 class Config(Settings):
@@ -94,6 +96,8 @@ class Config(Settings):
     sampling: Sampling = Sampling()
     backend: Literal["transformers", "vllm"] = "transformers"
     self_agreement: int = Field(200, ge=0)
+    calibration: int | None = Field(None, ge=0)
+    """Validation prompts that the student answers, so that its confidence can be scaled; None is 1,000 at most, 0 none."""
     student_price: StudentPrice | None = how(None)
     speed: Speed = how(Speed())
 
@@ -109,23 +113,6 @@ class Config(Settings):
         if len(set(names)) < len(names):
             raise ValueError("a metric is named twice")
         return names
-
-
-class GateSlices(Settings):
-    """The retention that each slice with at least 30 scored rows must have, as a point estimate."""
-
-    minimum: float = how(ge=0)
-
-
-class Gate(Settings):
-    """`[gate]`: what a student must reach. `retention` is compared with the lower bound of its interval."""
-
-    retention: float = how(0.95, ge=0)
-    slices: GateSlices | None = how(None)
-    current: float | None = how(None, ge=0)
-    """Like `retention`, of the score of the student in use; None is the same share."""
-    worse: float = how(0.01, ge=0)
-    """Score that a student may surely have less than the one in use: two trainings on the same rows differ by as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +160,7 @@ def run(
     held_out = _read(config, place, limit, current)
     opening = open_stage(place.stage(STAGE), STAGE, what(config, place.base, limit), inputs=inputs, run=place)
     if opening.sealed:
-        return _told_again(opening, opening.sealed, config, gate, teacher)
+        return _told_again(opening, opening.sealed, config, gate, teacher, place)
     terms.refuse_unaccepted(teacher, place)
 
     seen = _as_student_sees(held_out.prompts, prompts, student_template, place.base)
@@ -182,35 +169,49 @@ def run(
     told = _told_before(current) | {"self": _told_of_itself(place)}
     twice = _twice(config, teacher, held_out.prompts, teacher_sampling, form, place, told["self"])
     itself = Asked.of("self", teacher, twice, teacher_sampling, place, samples=2, form=form)
-    asked = [student, base, itself]
+    fit = Validation.of(
+        *_fitted_on(config, place, limit),
+        student.model,
+        config.sampling,
+        place,
+        lambda found: _as_student_sees(found, prompts, student_template, place.base),
+    )
+    asked = [student, base, itself, *fit.asked]
     if current:
         used = _as_current_sees(held_out.prompts, seen, current, place, prompts, progress)
         asked.append(Asked.of("current", _local(config.backend, current.stage("train") / "student"), used, config.sampling, place))
 
     for each in asked:
         # the first answers of `itself` may be the teacher's, where its sampling is the same
-        each.recall(opening.folder, [*held_out.teacher.values(), *told[each.name].values()])
+        each.recall(opening.folder, [*held_out.teacher.values(), *told.get(each.name, {}).values()])
         each.answer(opening.folder, place, workload, progress)
-    local = {each.name: each for each in asked if each is not itself}
+    local = {each.name: each for each in asked if each is not itself and each not in fit.asked}
     report = _compared(config, prompts.slices, held_out, {name: each.by_prompt() for name, each in local.items()}, current)
     report["self_agreement"] = _self_agreement(itself, teacher_sampling)
-    reports.add_speed(report, _measured(config.speed, teacher, form, student, held_out, place, workload, progress))
-    report = _judged(report, config, gate, teacher)
+    judged = Judged(reports.judged_by(report["score"], report["retention"]["of"]), frozenset(config.text_fields))
+    rows = fit.rows(student, held_out.teacher, judged, folder=opening.folder, place=place, workload=workload, progress=progress)
+    places = {prompt.id: comparison.places(prompt, prompts.slices) for prompt in held_out.prompts}
+    report["calibration"] = calibrated.calibrate(rows, places) if rows else calibrated.nothing(fit.reason)
+    beside = Asked.of("teacher", teacher, held_out.prompts, config.sampling, place, form=form)
+    reports.add_speed(report, _timed(config, beside, student, held_out, place, workload, progress))
+    spent = _usage(itself, held_out, told["self"])
+    usd = cost.bill(spent, teacher.price.model_dump() if teacher.price else None)
+    report = _judged(report, config, gate, teacher, place, rows, usd)
     identities = {"teacher": identify(teacher, place.base)} | {name: each.identity for name, each in local.items()}
     report["systems"] = {name: _described(identities[name], report["systems"][name]) for name in identities}
 
-    spent = _usage(itself, held_out, told["self"])
     manifest = opening.seal(
-        outputs=_write(asked, report, opening),
+        outputs=_write(asked, report, rows, gate, opening),
         counts=_counts(report, student, held_out),
         models={name: ModelUsed(id=who.id, revision=who.revision) for name, who in identities.items()},
         terms=sealed(place, "train").terms,
         usage=spent,
-        cost_usd=cost.bill(spent, teacher.price.model_dump() if teacher.price else None),
+        cost_usd=usd,
         results=reports.results(report),
     )
-    for path in (*shards.journals(opening.folder, "answers"), *shards.journals(opening.folder, "failures")):
-        path.unlink()
+    for stem in ("answers", "failures", confidences.STEM):
+        for path in shards.journals(opening.folder, stem):
+            path.unlink()
     return manifest
 
 
@@ -222,9 +223,11 @@ def plan(config: Config, *, place: Run, limit: int | None = None) -> dict[str, A
     n, folder = len(held_out.prompts), place.stage(STAGE)
     drawn = Sampling.model_validate(sealed(place, "generate").config["generate"]["sampling"])
     wanted = {"student": n, "base": n, "self": 2 * min(n, config.self_agreement) if drawn.temperature > 0 else 0}
+    fitted = len(_fitted_on(config, place, limit)[0])
+    wanted |= {"validation": fitted} if fitted >= ENOUGH else {}
     known = {name: {row.id for row in shards.replay(folder, f"answers-{name}", Completion)} for name in wanted}
     to_ask = {name: count - len(known[name]) for name, count in wanted.items()}
-    longest = {"student": config.sampling.max_tokens, "base": config.sampling.max_tokens, "self": drawn.max_tokens}
+    longest = dict.fromkeys(wanted, config.sampling.max_tokens) | {"self": drawn.max_tokens}
     return {
         "prompts": n,
         "left_out": held_out.left_out,
@@ -232,12 +235,6 @@ def plan(config: Config, *, place: Run, limit: int | None = None) -> dict[str, A
         "to_ask": to_ask,
         "output_tokens_at_most": {name: count * longest[name] for name, count in to_ask.items()},
     }
-
-
-def judge(report: Mapping[str, Any], gate: Gate) -> dict[str, Any]:
-    """Hold a report against a gate: {passed, checks}."""
-    minimum = gate.slices.minimum if gate.slices else None
-    return reports.judged(report, retention=gate.retention, slice_minimum=minimum, current=gate.current, worse=gate.worse)
 
 
 def _inputs(place: Run, current: Run | None) -> dict[str, str]:
@@ -271,6 +268,12 @@ def _read(config: Config, place: Run, limit: int | None, current: Run | None) ->
     ids = {prompt.id for prompt in kept}
     judged: Answers = {prompt_id: row for prompt_id, row in answers.items() if prompt_id in ids}
     return _HeldOut(kept, judged, len(prompts) - len(untrained), len(untrained) - len(kept))
+
+
+def _fitted_on(config: Config, place: Run, limit: int | None) -> tuple[list[Prompt], Answers]:
+    """The validation prompts that calibration and cascade are fitted on, and the teacher's answers to them."""
+    most = 1000 if config.calibration is None else config.calibration
+    return validation_prompts(place, most if limit is None else min(most, limit), _failed_for_good(place.stage("generate")))
 
 
 def _failed_for_good(folder: Path) -> set[str]:
@@ -385,6 +388,7 @@ def _compared(config: Config, slices: list[str], held_out: _HeldOut, answers: di
         "left_out": held_out.left_out,
         "not_asked": held_out.not_asked,
         "answers": {name: reports.answered(found, ids) for name, found in by_system.items()},
+        "validity": {name: reports.valid(found, ids) for name, found in by_system.items()},
         "cost": {"tokens": {name: reports.mean_tokens(found, ids) for name, found in by_system.items()}},
     }
 
@@ -403,37 +407,45 @@ def _self_agreement(asked: Asked, sampling: Sampling) -> dict[str, Any]:
     return reports.self_agreement([(_said(first[prompt_id]), _said(second[prompt_id])) for prompt_id in first], clusters)
 
 
-def _measured(
-    config: Speed, teacher: Model, form: Form, student: Asked, held_out: _HeldOut, place: Run, workload: Workload, progress: Progress
+def _timed(
+    config: Config, teacher: Asked, student: Asked, held_out: _HeldOut, place: Run, workload: Workload, progress: Progress
 ) -> speed.Measured:
-    """Teacher and student by turns where both are here, through vLLM if the teacher is, else through transformers."""
-    sizes = timing.Sizes(config.prompts, config.rounds, config.single)
-    if isinstance(teacher, ApiModel | BatchModel | ScriptedModel):
-        found = timing.measure({"student": (student.model, student.requests)}, sizes, place=place, workload=workload, progress=progress)
-        timing.add_server(found, held_out.teacher.values())
-        return found
-    backend = "vllm" if isinstance(teacher, VllmModel) else "transformers"
-    alike = _local(backend, place.stage("train") / "student")
-    asked = Asked.of("teacher", teacher, held_out.prompts, student.requests[0].sampling, place, form=form)
-    contenders = {"teacher": (teacher, asked.requests), "student": (alike, student.requests)}
-    return timing.measure(contenders, sizes, place=place, workload=workload, progress=progress)
+    return timing.compare(
+        timing.Sizes(**config.speed.model_dump()),
+        config.backend,
+        (teacher.model, teacher.requests),
+        (student.model, student.requests),
+        held_out.teacher.values(),
+        place=place,
+        workload=workload,
+        progress=progress,
+    )
 
 
-def _judged(report: dict[str, Any], config: Config, gate: Gate, teacher: Model) -> dict[str, Any]:
-    """Priced and judged: all that may change without asking anybody."""
+def _judged(
+    report: dict[str, Any], config: Config, gate: Gate, teacher: Model, place: Run, rows: list[Confidence], usd: float | None
+) -> dict[str, Any]:
+    """Priced and judged: all that may change without asking anybody. `usd` is what eval itself cost."""
     price = teacher.price.model_dump() if teacher.price else None
-    reports.add_cost(report, teacher_price=price, usd_per_hour=config.student_price.usd_per_hour if config.student_price else None)
-    return report | {"gate": judge(report, gate)}
+    hour = config.student_price.usd_per_hour if config.student_price else None
+    reports.add_cost(report, teacher_price=price, usd_per_hour=hour)
+    dollars = {name: report["systems"][name]["usd_per_1k"] for name in ("student", "teacher")}
+    report["cost"]["break_even"] = cost.break_even(paid.usd(place, teacher, usd_per_hour=hour, more=usd), **dollars)
+    if "calibration" in report:  # a report of an older version has none
+        calibrated.add_cascade(report, rows, retention=gate.retention)
+    return report | {"gate": gate.judge(report)}
 
 
 def _described(identity: Identity, system: Mapping[str, Any]) -> dict[str, Any]:
     size = cost.parameters(identity.folder) if identity.folder else None
-    keys = ("tokens_per_s", "latency_ms", "usd_per_1k", "score")
+    keys = ("tokens_per_s", "tokens_per_s_single", "latency_ms", "memory_mb", "usd_per_1k", "score")
     return {"model": identity.id, "parameters": size, **{key: system[key] for key in keys}}
 
 
-def _write(asked: Sequence[Asked], report: dict[str, Any], opening: Opening) -> list[shards.Output]:
+def _write(asked: Sequence[Asked], report: dict[str, Any], rows: list[Confidence], gate: Gate, opening: Opening) -> list[shards.Output]:
     outputs = [output for each in asked for output in each.seal(opening.folder, opening.shards)]
+    outputs += shards.write(opening.folder, confidences.STEM, rows, shards=opening.shards, key="prompt_id")
+    outputs += calibrated.files(report, opening.folder, retention=gate.retention)
     failures = sorted({row.id: row for each in asked for row in each.failures()}.items())
     outputs.append(shards.seal(opening.folder / "failures.jsonl", b"".join(encode(row) for _, row in failures), rows=len(failures)))
     return [*outputs, _write_report(report, opening.folder)]
@@ -464,18 +476,20 @@ def _usage(itself: Asked, held_out: _HeldOut, told: Answers) -> dict[str, int]:
     return {kind: sum(getattr(usage, kind) for usage in usages) for kind in ("input", "output", "cached_input")}
 
 
-def _told_again(opening: Opening, manifest: Manifest, config: Config, gate: Gate, teacher: Model) -> Manifest:
+def _told_again(opening: Opening, manifest: Manifest, config: Config, gate: Gate, teacher: Model, place: Run) -> Manifest:
     """Up to date, but for prices and the gate: these are put on the report that is there."""
     path = opening.folder / "report.json"
     try:
         old = json.loads(path.read_bytes())
-        report = _judged(json.loads(path.read_bytes()), config, gate, teacher)
+        rows = confidences.read(opening.folder)
+        report = _judged(json.loads(path.read_bytes()), config, gate, teacher, place, rows, manifest.cost_usd)
     except (OSError, ValueError, KeyError) as error:
         raise StorageError(f"{path} cannot be read as a report: {error!r}", "Restore it, or start again with --run NEW") from error
     if report == old and reports.results(report) == manifest.results:
         return manifest
-    written = _write_report(report, opening.folder)
-    outputs = [written if output.file == written.file else output for output in manifest.outputs]
+    files = [_write_report(report, opening.folder), *calibrated.files(report, opening.folder, retention=gate.retention)]
+    written = {output.file: output for output in files}
+    outputs = [written.get(output.file, output) for output in manifest.outputs]
     changed = manifest.model_copy(update={"outputs": outputs, "results": reports.results(report)})
     shards.seal(opening.folder / "manifest.json", (changed.model_dump_json(indent=2) + "\n").encode(), rows=1)
     return changed
