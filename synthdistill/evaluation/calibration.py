@@ -64,9 +64,7 @@ class Answers:
 
 def confidence(logprob_N: Floats, temperature: float = 1.0) -> Floats:
     """From the log-probability of whole answers to their confidence, 0 to 1, at a temperature of the log-odds."""
-    import numpy as np
-
-    return 1 / (1 + np.exp(-log_odds(logprob_N) / temperature))
+    return _share(log_odds(logprob_N) / temperature)
 
 
 def log_odds(logprob_N: Floats) -> Floats:
@@ -82,13 +80,11 @@ def fit(logprob_N: Floats, right_N: Floats) -> float:
 
     The loss is convex in the slope 1/T, so the root of its derivative is halved in: 60 times is to the last digit.
     """
-    import numpy as np
-
     odds_N = log_odds(logprob_N)
     low, high = _INVERSE
     for _ in range(60):
         middle = (low + high) / 2
-        over = float(((1 / (1 + np.exp(-middle * odds_N)) - right_N) * odds_N).sum())
+        over = float(((_share(middle * odds_N) - right_N) * odds_N).sum())
         low, high = (low, middle) if over > 0 else (middle, high)
     return 2 / (low + high)
 
@@ -162,16 +158,22 @@ def _reliability(confidence_N: Floats, answers: Answers, calibrated_RN: NDArray[
     return {"ece": rounded(error), "interval": interval, "bins": bins}
 
 
+def _share(odds_N: Floats) -> Floats:
+    """From log-odds to probabilities; those of a long answer may be beyond what exp knows."""
+    import numpy as np
+
+    return np.asarray(1 / (1 + np.exp(-np.clip(odds_N, -700, 700))))
+
+
 def _bins(confidence_N: Floats) -> NDArray[np.intp]:
-    """[N]: the bin of each row, from the least confident up; rows of one confidence share it."""
+    """[N]: the bin of each row by its rank, from the least confident up; rows of one confidence share their middle one."""
     import numpy as np
 
     rows = len(confidence_N)
     count = max(1, min(_BINS, rows // _PER_BIN))
-    ordered = np.sort(confidence_N)
-    edges = [ordered[rows * number // count] for number in range(1, count)]
-    found = np.searchsorted(edges, confidence_N, side="right")
-    return np.asarray(np.unique(found, return_inverse=True)[1])
+    _, value_N, sizes = np.unique(confidence_N, return_inverse=True, return_counts=True)
+    ranks = np.cumsum(sizes) - sizes / 2
+    return np.asarray(np.unique((ranks * count / rows).astype(int), return_inverse=True)[1][value_N])
 
 
 def _error(over_N: Floats, bin_N: NDArray[np.intp]) -> float:

@@ -17,8 +17,8 @@ many are tried.
 rows, which is as noisy as the one that it was reckoned from: the two differ by sqrt(2) of the error of one, so that 2.33 errors of one are
 1.64 of the difference, and as many other rows hold the promise in 95% of cases.
 
-Bounds are normal ones over clusters, with z^2/2 rows added on which all is lost (after Agresti and Coull 1998): rows that show no loss at
-all do not promise that there is none.
+Bounds are normal ones over clusters, with some rows added on which all is lost (in the manner of Agresti and Coull 1998): rows that show no
+loss at all do not promise that there is none.
 
 N rows, C clusters.
 """
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 POINTS = 50
 """Points of the curve at most, of equal steps in the share that is left to the student."""
 _DIGITS = 9
+_ADDED = 0.4
+"""Of z^2, as rows: so many that shares near 0 or 1 are bounded as by Clopper and Pearson (1934), to a hundredth from 100 rows on."""
 _GATE_Z, _PROMISE_Z = 1.959964, 2.326348
 """One-sided 97.5%, as the lower end of the gate's own interval, and 99%."""
 
@@ -157,7 +159,7 @@ def bounds(values_N: Floats, clusters: Sequence[str], *, worst: float, best: flo
     if count < 2:
         return worst, best
     sums_C, sizes_C = np.bincount(cluster_N, weights=values_N), np.bincount(cluster_N)
-    size, more = len(values_N) / count, z * z / 2
+    size, more = len(values_N) / count, z * z * _ADDED
     rows = len(values_N) + more * size
 
     def bound(extreme: float, sign: float) -> float:
