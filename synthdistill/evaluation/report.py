@@ -16,7 +16,10 @@ from synthdistill.evaluation.statistics import BASE, CURRENT, STUDENT, TEACHER, 
 from synthdistill.records import Completion, Failure
 
 Of = Literal["reference", "agreement"]
-RESULTS = ("n", "score", "retention", "recovered", "beats_base", "current", "self_agreement", "systems", "speedup", "cost", "gate")
+RESULTS = (
+    *("n", "score", "retention", "recovered", "beats_base", "current", "self_agreement", "systems", "speedup", "cost", "gate"),
+    *("validity", "calibration", "cascade", "cascade_chosen"),
+)
 
 
 def compared(rows: Sequence[Row], names: Sequence[str], *, score: str, of: Of, current: str | None = None) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def add_cascade(report: dict[str, Any], rows: Sequence[Confidence], *, retention
 
 def files(report: Mapping[str, Any], folder: Path, *, retention: float) -> list[shards.Output]:
     """Write `calibration.json` and `cascade.json`, each where there is one. A cascade that leaves nothing to the student is one."""
-    found = report["calibration"]
+    found = report.get("calibration", _NOTHING)
     if found["temperature"] is None:
         return []
     who = {name: report["systems"][name]["model"] for name in ("student", "teacher")}
