@@ -5,7 +5,7 @@ import math
 
 import pytest
 from test_eval import QUICK, Bench, answer
-from tiny import tiny_model
+from tiny import brief, tiny_model
 
 from synthdistill import shards
 from synthdistill.errors import SamplerError
@@ -341,19 +341,21 @@ def test_without_prices_break_even_says_which_one_is_missing(bench):
 
 
 def test_a_real_student_is_calibrated_end_to_end(tmp_path):
-    """Of two tiny models with random weights one agrees with itself; it is as sure as it is."""
+    """A tiny one with random weights, which is never right: and knows it: no temperature is low enough."""
     bench = Calibrated(tmp_path, count=32, validation=32)
     bench.teacher = TransformersModel(kind="transformers", model=str(tiny_model(tmp_path / "teacher")))
     bench.prepare()
-    tiny_model(bench.place.stage("train") / "student")
+    brief(tiny_model(bench.place.stage("train") / "student"))
     tiny_model(tmp_path / "base", seed=1)
     bench.run(Gate(retention=0.0), speed=Speed(prompts=4, rounds=1, single=2), sampling=Sampling(max_tokens=8))
     rows: list[Confidence] = confidences.read(bench.place.stage("eval"))
     systems = bench.report["systems"]
 
     assert len(rows) == 64
-    ended = [row.logprob for row in rows if row.logprob is not None]
-    assert all(-60 < logprob < 0 for logprob in ended)
+    assert {row.score for row in rows} == {0.0}
+    assert all(-60 < row.logprob < 0 for row in rows if row.logprob is not None)
+    assert bench.report["calibration"]["n"] >= 30
+    assert bench.file("calibration.json")["temperature"] == pytest.approx(0.05, abs=1e-3)
     assert systems["student"]["tokens_per_s_single"] > 0
     assert systems["student"]["memory_mb"] is None or systems["student"]["memory_mb"] >= 0
     assert list(bench.report["speed"]["batches"]["student"]) in (["1", "2", "4"], ["1", "2"])

@@ -1,5 +1,4 @@
-"""The whole program on a student of a few weights: what it prints and leaves of calibration, cascade and gate, and what `try` and `export` do
-with it."""
+"""The whole program on a tiny student: what it says of calibration, cascade and gate, and what `try` and `export` make of it."""
 
 import contextlib
 import io

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from tiny import brief, tiny_model
+from tiny import tiny_model
 
 from synthdistill.records import Completion, Prompt, Usage
 from synthdistill.samplers.base import Request, Sampling, TransformersModel, VllmModel, Workload
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return brief(tiny_model(tmp_path_factory.mktemp("confidence") / "model"))
+    return tiny_model(tmp_path_factory.mktemp("confidence") / "model")
 
 
 @pytest.fixture(scope="module")
