@@ -360,7 +360,8 @@ def try_(
     if as_json:
         console.print_json(answers)
     for who, answer in {} if as_json else answers.items():
-        sure = "" if answer["confidence"] is None else f"{answer['confidence']:.0%} confident, "
+        raw = "" if answer["calibrated"] else " (not calibrated)"
+        sure = "" if answer["confidence"] is None else f"{answer['confidence']:.0%} confident{raw}, "
         console.say(f"{who}: {answer['text']}")
         console.say(f"    {sure}{answer['seconds'] * 1000:.0f} ms, {answer['tokens']} tokens, {answer['finish']}")
 
@@ -612,6 +613,7 @@ def _judged(
 ) -> None:
     """After eval: the report, the verdict, and exit 4 where the gate was not passed."""
     from synthdistill import console
+    from synthdistill.evaluation import gate
     from synthdistill.report import figures, page, words
 
     evaluated = manifests["eval"]
@@ -627,8 +629,11 @@ def _judged(
         for name, where in (more or {}).items():
             console.say(f"{name}: {where}")
     if not evaluated.results["gate"]["passed"]:
-        failed = [check["name"] for check in evaluated.results["gate"]["checks"] if not check["passed"]]
-        raise GateError(f"the gate was not passed: {', '.join(failed)}", f"The report says where the student falls short: {path}")
+        failed = [check for check in evaluated.results["gate"]["checks"] if not check["passed"]]
+        for check in failed:
+            console.warn(f"gate: {gate.told(check)}")
+        names = ", ".join(check["name"] for check in failed)
+        raise GateError(f"the gate was not passed: {names}", f"The report says where the student falls short: {path}")
 
 
 def _summary(job: "Job", manifests: dict[str, "Manifest"]) -> dict[str, Any]:

@@ -110,6 +110,11 @@ def say(line: str) -> None:
     Console().print(plain(line), highlight=False, soft_wrap=True)
 
 
+def warn(line: str) -> None:
+    """One line on stderr."""
+    Console(stderr=True).print(plain(line), highlight=False, soft_wrap=True)
+
+
 def plain(text: str) -> Text:
     """Text as it stands: no markup, no emoji codes, and no escape sequence of a model's answer reaches the terminal."""
     return Text(_CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text))

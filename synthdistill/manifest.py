@@ -262,11 +262,11 @@ def file_hash(path: Path) -> str:
 
 
 def folder_hash(folder: Path) -> str:
-    """SHA-256 over the files of a model folder, 16 hex digits. Of a file over 64 MiB its size and its ends count, so that a
-    teacher of 140 GB is known in a second."""
+    """SHA-256 over the files of a model folder that its answers come from, 16 hex digits: cards and the calibration of an exported student
+    are not. Of a file over 64 MiB its size and its ends count, so that a teacher of 140 GB is known in a second."""
     whole = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        if path.is_file() and not path.name.startswith(".") and path.suffix != ".md":
+        if path.is_file() and not path.name.startswith(".") and path.suffix != ".md" and path.name != "calibration.json":
             whole.update(f"{path.name}\0{_weighed(path)}\0".encode())
     return whole.hexdigest()[:16]
 

@@ -31,6 +31,7 @@ from synthdistill.stages import generate as generate_stage
 from synthdistill.stages import label as label_stage
 from synthdistill.stages import lessons, on_policy
 from synthdistill.stages import train as train_stage
+from synthdistill.stages.gates import Gate
 from synthdistill.stages.lessons import OnPolicy, lesson_of, soft_of
 from synthdistill.stages.scorers import SERVED
 from synthdistill.training.launch import Launch
@@ -60,7 +61,7 @@ class Recipe(Settings):
     label: label_stage.Config | None = None
     train: train_stage.Config
     eval: eval_stage.Config = eval_stage.Config()
-    gate: eval_stage.Gate = how(eval_stage.Gate())
+    gate: Gate = how(Gate())
     redistill: upkeep.Config = how(upkeep.Config())
     run: Place = how(Place())
 

@@ -47,7 +47,7 @@ def jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
 def toml(value: Any) -> str:
     """A value of a recipe, tables inline."""
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {toml(item)}" for key, item in value.items()) + " }"
+        return "{ " + ", ".join(f"{key if key.isidentifier() else json.dumps(key)} = {toml(item)}" for key, item in value.items()) + " }"
     return json.dumps(value)
 
 

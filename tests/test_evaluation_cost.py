@@ -1,4 +1,5 @@
 import json
+import re
 import struct
 
 import pytest
@@ -91,3 +92,57 @@ def test_the_median_round_counts(rates, expected):
 def test_percentiles_are_in_milliseconds_and_null_without_latencies():
     assert speed.percentiles_ms([0.1] * 99 + [1.0])["p50"] == 100.0
     assert speed.percentiles_ms([0.0]) == {"p50": None, "p95": None}
+
+
+def test_single_answers_are_timed_with_their_tokens():
+    assert [tokens for seconds, tokens in speed.each([lambda: 3, lambda: 4])] == [3, 4]
+
+
+class Clock:
+    """A machine that answers up to `width` rows at once, in a second."""
+
+    def __init__(self, width):
+        self.now, self.width, self.asked = 0.0, width, []
+
+    def ask(self, rows):
+        self.asked.append(rows)
+        self.now += -(-rows // self.width)
+        return 10 * rows
+
+
+@pytest.mark.parametrize(
+    ("width", "most", "asked", "batch"),
+    [(8, 128, [1, 2, 4, 8, 16, 32], 8), (1000, 100, [1, 2, 4, 8, 16, 32, 64, 100], 100), (1, 128, [1, 2, 4], 1), (8, 1, [1], 1)],
+)
+def test_batches_double_until_two_in_a_row_are_no_faster(monkeypatch, width, most, asked, batch):
+    machine = Clock(width)
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: machine.now)
+    rates = speed.saturate(machine.ask, most)
+
+    assert (machine.asked, speed.saturated(rates)) == (asked, batch)
+    assert rates[1] == 10.0
+
+
+def test_batches_stop_when_the_time_is_used_up(monkeypatch):
+    machine = Clock(1000)
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: machine.now)
+
+    assert list(speed.saturate(machine.ask, 1000, seconds=3.0)) == [1, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("spent", "student", "teacher", "answers", "words"),
+    [
+        (10.0, 1.0, 5.0, 2500, None),
+        (0.0, 1.0, 5.0, 0, None),
+        (10.0, 5.0, 5.0, None, "no less"),
+        (10.0, None, 5.0, None, "student_price"),
+        (10.0, 1.0, None, None, r"\[teacher\] price"),
+        (None, 1.0, 5.0, None, "what the run cost"),
+    ],
+)
+def test_break_even_is_a_number_of_answers_or_a_reason(spent, student, teacher, answers, words):
+    found = cost.break_even(spent, student, teacher)
+
+    assert found["answers"] == answers
+    assert re.search(words, found["reason"]) if words else found["reason"] is None

@@ -2,8 +2,9 @@ import msgspec
 import pytest
 
 from synthdistill.evaluation.comparison import SYSTEMS, compare, comparisons, row
+from synthdistill.evaluation.gate import Thresholds, judged
 from synthdistill.evaluation.metrics import Given
-from synthdistill.evaluation.report import compared, judged, results
+from synthdistill.evaluation.report import compared, results
 from synthdistill.records import Comparison, Prompt
 
 NAMES = ["exact_match", "agreement"]
@@ -41,18 +42,18 @@ def test_without_a_student_in_use_the_report_has_a_null_and_the_gate_no_check_of
 
     assert report["current"] is None
     assert list(report["systems"]) == ["teacher", "student", "base"]
-    assert [check["name"] for check in judged(report, retention=0.5, slice_minimum=None, current=0.9)["checks"]] == ["retention"]
+    assert [check["name"] for check in judged(report, Thresholds(retention=0.5, current=0.9))["checks"]] == ["retention"]
 
 
 def test_one_cluster_of_rows_is_not_enough_to_pass_unless_there_is_nothing_to_lose():
-    checks = {count: judged(reported(1, count, count=1), retention=0.5, slice_minimum=None)["checks"] for count in (0, 1)}
+    checks = {count: judged(reported(1, count, count=1), Thresholds(retention=0.5))["checks"] for count in (0, 1)}
 
     assert [[check["passed"] for check in found[1:]] for found in checks.values()] == [[True, True], [False, False]]
 
 
 @pytest.mark.parametrize(("worse", "passed"), [(0.0, False), (0.01, False), (0.9, True)])
 def test_a_sure_loss_is_let_through_where_it_is_no_more_than_the_margin(worse, passed):
-    found = judged(reported(5, current=15), retention=0.0, slice_minimum=None, worse=worse)
+    found = judged(reported(5, current=15), Thresholds(retention=0.0, worse=worse))
 
     assert [(check["threshold"], check["passed"]) for check in found["checks"] if check["name"] == "not worse than current"] == [
         (-worse, passed)
@@ -61,7 +62,7 @@ def test_a_sure_loss_is_let_through_where_it_is_no_more_than_the_margin(worse, p
 
 def test_the_gate_holds_bounds_not_points_against_its_thresholds():
     report = reported(15, current=16)
-    _, kept, worse = judged(report, retention=0.0, slice_minimum=None)["checks"]
+    _, kept, worse = judged(report, Thresholds(retention=0.0))["checks"]
 
     assert kept["value"] == report["current"]["retention"]["interval"]["low"] < report["current"]["retention"]["value"]
     assert worse["value"] == report["current"]["gap"]["interval"]["high"] > report["current"]["gap"]["value"]
@@ -72,7 +73,7 @@ def test_a_report_of_an_older_version_is_judged_as_one_without_a_student_in_use(
     report |= dict.fromkeys(("self_agreement", "speedup", "cost", "gate"))
 
     assert "current" not in results(report)
-    assert len(judged(report, retention=0.5, slice_minimum=None)["checks"]) == 1
+    assert len(judged(report, Thresholds(retention=0.5))["checks"]) == 1
 
 
 def test_a_comparison_of_an_older_version_is_read_as_one_without_a_student_in_use():

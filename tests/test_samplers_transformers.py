@@ -146,21 +146,6 @@ def test_messages_that_the_template_cannot_render_are_a_failure(sampler):
     assert (found.kind, found.retryable) == ("template", False)
 
 
-def test_confidence_is_the_geometric_mean_probability_of_the_answer(sampler):
-    import torch
-
-    wanted = request("hello", max_tokens=6)
-    [found] = sampler.sample([wanted])
-    ids = sampler.tokens(wanted.prompt)
-    product = 1.0
-    for token in found.token_ids:
-        with torch.inference_mode():
-            product *= float(sampler.model(input_ids=torch.tensor([ids])).logits[0, -1].softmax(-1)[token])
-        ids = [*ids, token]
-
-    assert sampler.confidence(wanted, found) == pytest.approx(product ** (1 / len(found.token_ids)), rel=1e-4)
-
-
 def test_a_models_own_generation_config_changes_no_answer(folder, sampler, tmp_path):
     """A hub model often comes with a temperature and a repetition penalty; the recipe's sampling is the only one."""
     other = shutil.copytree(folder, tmp_path / "other")

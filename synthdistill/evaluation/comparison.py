@@ -116,8 +116,8 @@ def comparisons(compared: Mapping[str, Mapping[str, Paired]], systems: Sequence[
             beside = {name: rounded(paired.mean(number)) for name, number in others.items()}
             gaps_C = paired.gaps(STUDENT, TEACHER) if gap.value is not None else None
             p = None if gaps_C is None else significant(sign_test(gaps_C.tolist()))
-            counts, more = (paired.n, paired.unscored), {"current": used, "others": beside, "p": p}
-            found.append(Comparison(metric, place, student, teacher, base, rounded(gap.value), interval, *counts, **more))
+            counts, gap_ = (paired.n, paired.unscored), (rounded(gap.value), interval)
+            found.append(Comparison(metric, place, student, teacher, base, *gap_, *counts, current=used, others=beside, p=p))
     return _corrected(found)
 
 

@@ -8,8 +8,9 @@ import json
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import prod
+from math import ceil, prod
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,21 @@ def compare(student: Side, teacher: Side) -> tuple[float | None, str]:
         return student.seconds / teacher.seconds, BY_TIME
     lacking = "the student's" if student.usd_per_1k is None else "the teacher's"
     return None, f"unknown: {lacking} cost is not; set [teacher] price and [eval] student_price"
+
+
+def break_even(spent_usd: float | None, student: float | None, teacher: float | None) -> dict[str, Any]:
+    """After how many answers what was spent has come back, by dollars per 1,000 answers of both. Null where a figure is not known or
+    nothing is saved; the reason says which."""
+    found = {"answers": None, "spent_usd": spent_usd, "saving_usd_per_1k": None, "reason": None}
+    if student is None or teacher is None:
+        lacking = "[eval] student_price" if student is None else "[teacher] price"
+        return found | {"reason": f"what an answer of the {'student' if student is None else 'teacher'} costs is not known: set {lacking}"}
+    found["saving_usd_per_1k"] = round(teacher - student, 6)
+    if teacher <= student:
+        return found | {"reason": "an answer of the student costs no less than one of the teacher"}
+    if spent_usd is None:
+        return found | {"reason": "what the run cost is not known: set [teacher] price and [eval] student_price"}
+    return found | {"answers": ceil(spent_usd / (teacher - student) * 1000)}
 
 
 def parameters(folder: Path) -> int | None:

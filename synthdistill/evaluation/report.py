@@ -3,7 +3,6 @@
 report = compared(rows, names, score="json_fields", of="reference")
 add_speed(report, measured)
 add_cost(report, teacher_price=None, usd_per_hour=2.0)
-report["gate"] = judged(report, retention=0.95, slice_minimum=None)
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,31 +10,16 @@ from typing import Any, Literal
 
 import msgspec
 
-from synthdistill.evaluation import cost, metrics, non_inferiority, speed
+from synthdistill.evaluation import cost, gate, metrics, non_inferiority, speed
 from synthdistill.evaluation.comparison import ALL, Row, as_dict, compare, comparisons, rounded, systems_of
 from synthdistill.evaluation.statistics import BASE, CURRENT, STUDENT, TEACHER, Paired, bootstrap
 from synthdistill.records import Completion, Failure
 
-ENOUGH = 30
-"""Rows that a slice needs before the gate looks at it."""
 Of = Literal["reference", "agreement", "judgement"]
 """What the score is a score of: the gold answers, the teacher's, or neither, as a judge's or a user's function is."""
 RESULTS = (
-    "n",
-    "score",
-    "retention",
-    "non_inferiority",
-    "recovered",
-    "beats_base",
-    "current",
-    "baselines",
-    "judge",
-    "human",
-    "self_agreement",
-    "systems",
-    "speedup",
-    "cost",
-    "gate",
+    *("n", "score", "retention", "non_inferiority", "recovered", "beats_base", "current", "baselines", "judge", "human"),
+    *("self_agreement", "systems", "speedup", "cost", "gate", "validity", "calibration", "cascade", "cascade_chosen"),
 )
 
 
@@ -65,7 +49,7 @@ def compared(
         "non_inferiority": non_inferiority.spread(found[ALL][judged_by(score, of)]),
         "recovered": as_dict(whole.recovered()),
         "beats_base": as_dict(whole.gap(STUDENT, BASE), scale=100),
-        "current": _against_current(found[ALL][judged_by(score, of)], current) if current else None,
+        "current": _against_current(found[ALL][judged_by(score, of)], current, rows, judged_by(score, of)) if current else None,
     }
 
 
@@ -75,6 +59,12 @@ def answered(answers: Mapping[str, Completion | Failure], prompt_ids: Sequence[s
     cut = sum(isinstance(answer, Completion) and answer.finish == "length" for answer in found)
     good = sum(isinstance(answer, Completion) and metrics.said(answer) is not None for answer in found)
     return {"answered": good, "cut": cut, "failed": len(found) - good - cut}
+
+
+def valid(answers: Mapping[str, Completion | Failure], prompt_ids: Sequence[str]) -> float | None:
+    """The share of a system's answers that are JSON; one that is missing or cut is none."""
+    said = [metrics.said(answer) if isinstance(answer := answers.get(name), Completion) else None for name in prompt_ids]
+    return rounded(sum(metrics.measure("json_valid", metrics.Case(each))[0].value or 0.0 for each in said) / len(said)) if said else None
 
 
 def mean_tokens(answers: Mapping[str, Completion | Failure], prompt_ids: Sequence[str]) -> dict[str, float]:
@@ -95,11 +85,13 @@ def self_agreement(pairs: Sequence[tuple[str | None, str | None]], clusters: Seq
 
 
 def add_speed(report: dict[str, Any], measured: speed.Measured) -> None:
-    """Set tokens_per_s and latency_ms of each system, and the speedup where both were measured in the same way."""
+    """Set tokens/s, latency and memory of each system, and the speedup where both were measured in the same way."""
     rates = {name: speed.median(rounds) for name, rounds in measured.rounds.items()}
     for name, system in report["systems"].items():
         system["tokens_per_s"] = rates.get(name, measured.single_stream.get(name))
+        system["tokens_per_s_single"] = measured.single_stream.get(name)
         system["latency_ms"] = speed.percentiles_ms(measured.seconds.get(name, []))
+        system["memory_mb"] = measured.memory_mb.get(name)
     teacher, student = rates.get("teacher"), rates.get("student")
     report["speedup"] = round(student / teacher, 3) if teacher and student else None
     report["speed"] = {
@@ -107,6 +99,9 @@ def add_speed(report: dict[str, Any], measured: speed.Measured) -> None:
         "prompts": measured.prompts,
         "batch": measured.batch,
         "rounds": {name: [round(rate, 1) for rate in rounds] for name, rounds in measured.rounds.items()},
+        "batches": {name: {str(rows): round(rate, 1) for rows, rate in rates.items()} for name, rates in measured.batches.items()},
+        "single": len(measured.seconds.get("student", [])),
+        "memory": measured.memory,
     }
 
 
@@ -144,27 +139,6 @@ def _sides(
     return sides
 
 
-def judged(
-    report: Mapping[str, Any], *, retention: float, slice_minimum: float | None, current: float | None = None, worse: float = 0.0
-) -> dict[str, Any]:
-    """Hold a report against a gate: {passed, checks}. Retention by the lower bound of its interval, slices by their point.
-
-    Where there is a student in use, the share that is kept of its score is held, by its lower bound, against `current` (None: the same as
-    `retention`), and the new one must not surely be worse by more than `worse`.
-
-    A slice with fewer than 30 scored rows, or whose teacher scores 0 (there is nothing to retain), is shown in the report, not judged.
-    """
-    interval = report["retention"]["interval"]
-    checks = [_check("retention", interval and interval["low"], retention, report["retention"]["n"])]
-    for place in report["slices"][1:]:
-        value = place["retention"]["value"]
-        if slice_minimum is not None and place["n"] >= ENOUGH and value is not None:
-            checks.append(_check(f"retention {place['slice']}", value, slice_minimum, place["n"]))
-    if used := report.get("current"):
-        checks += _current_checks(used, retention if current is None else current, worse)
-    return {"passed": all(check["passed"] for check in checks), "checks": checks}
-
-
 def results(report: Mapping[str, Any]) -> dict[str, Any]:
     """What the manifest repeats of a report."""
     return {key: report[key] for key in RESULTS if key in report}  # a report of an older version has no `current`
@@ -192,35 +166,16 @@ def _retention(by_metric: Mapping[str, Paired], score: str, of: Of) -> dict[str,
     return as_dict(paired.ratio(STUDENT, TEACHER, whole=of == "agreement")) | {"of": of, "n": paired.n}
 
 
-def _against_current(paired: Paired, run: str) -> dict[str, Any]:
-    """Student over the student in use, and student minus it in units of the score."""
+def _against_current(paired: Paired, run: str, rows: Sequence[Row], metric: str) -> dict[str, Any]:
+    """Student over the student in use, student minus it in units of the score, and the share of rows that only that one has right."""
     return {
         "run": run,
         "retention": as_dict(paired.ratio(STUDENT, CURRENT)) | {"n": paired.n},
         "gap": as_dict(paired.gap(STUDENT, CURRENT)),
+        "regressions": gate.regressions(rows, metric),
     }
-
-
-def _current_checks(used: Mapping[str, Any], threshold: float, worse: float) -> list[dict[str, Any]]:
-    """Refused where it could be too much worse, or surely is worse by more than `worse`.
-
-    Where the share cannot be had, as the one in use is right on no row or on too few, it is enough not to be worse: that the score in use
-    is 0, or that the gap is surely not negative. A threshold of 0 asks for nothing.
-    """
-    ratio, gap = used["retention"], used["gap"]
-    nothing_to_lose = ratio["value"] is None and gap["value"] is not None
-    low, between = ratio["interval"] and ratio["interval"]["low"], gap["interval"]
-    kept = _check("current", low, threshold, ratio["n"])
-    kept["passed"] |= threshold == 0 or nothing_to_lose or (low is None and between is not None and between["low"] >= 0)
-    lost = _check("not worse than current", between and between["high"], 0.0 - worse, ratio["n"])
-    lost["passed"] |= nothing_to_lose
-    return [kept, lost]
 
 
 def judged_by(score: str, of: Of) -> str:
     """The metric that retention is about."""
     return "agreement" if of == "agreement" else score
-
-
-def _check(name: str, value: float | None, threshold: float, n: int) -> dict[str, Any]:
-    return {"name": name, "value": value, "threshold": threshold, "passed": value is not None and value >= threshold, "n": n}

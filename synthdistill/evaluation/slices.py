@@ -57,7 +57,8 @@ def put(rows: Sequence[Row], more: Mapping[str, Slice]) -> list[Row]:
 
 def worst(rows: Sequence[Row], ids: Sequence[str], metric: str, systems: Sequence[str]) -> dict[str, Any] | None:
     """The tenth of the rows with the student's lowest scores (of equal ones, where the teacher is better; then by id): the means of all
-    `systems` there, in the order of the scores, and `own_worst`, the mean of each system's own worst tenth. None with fewer than ten rows that all were scored on."""
+    `systems` there, in the order of the scores, and `own_worst`, the mean of each system's own worst tenth. None with fewer than ten rows
+    that all were scored on."""
     scored = [(row, name) for row, name in zip(rows, ids, strict=True) if all(each.get(metric) is not None for each in row.scores)]
     count = int(len(scored) * _TAIL)
     if not count:

@@ -1,5 +1,7 @@
 """How fast models answer, measured so that a machine that slows down in between slows all of them.
 
+each([ask_one, ask_another])                                              # one at a time: latencies, and the rate of a single caller
+saturate(lambda rows: ask(batch[:rows]), most=128)                        # larger and larger batches, until that brings no more
 alternate({"teacher": ask_teacher, "student": ask_student}, rounds=3)     # tokens/s of each round of each
 """
 
@@ -9,6 +11,8 @@ from dataclasses import dataclass, field
 
 Ask = Callable[[], int]
 """Asks a model for a fixed piece of work and gives the number of tokens that it generated."""
+_FASTER = 1.05
+"""What is less than this times as fast is as fast."""
 
 
 @dataclass(slots=True)
@@ -20,10 +24,15 @@ class Measured:
     batch: int = 0
     rounds: dict[str, list[float]] = field(default_factory=dict)
     """Tokens/s of each round, at the same batch on the same machine for all systems in it."""
+    batches: dict[str, dict[int, float]] = field(default_factory=dict)
+    """Tokens/s of one batch of each size that was tried, smallest first."""
     seconds: dict[str, list[float]] = field(default_factory=dict)
     """Latencies of single answers."""
     single_stream: dict[str, float | None] = field(default_factory=dict)
-    """Tokens/s of a server as one caller sees it: not to be compared with `rounds`."""
+    """Tokens/s of one answer at a time; of a server as a caller sees it: not to be compared with `rounds`."""
+    memory_mb: dict[str, float | None] = field(default_factory=dict)
+    memory: str = ""
+    """What `memory_mb` is."""
 
 
 def alternate(systems: Mapping[str, Ask], rounds: int) -> dict[str, list[float]]:
@@ -37,14 +46,35 @@ def alternate(systems: Mapping[str, Ask], rounds: int) -> dict[str, list[float]]
     return rates
 
 
-def each(asks: Sequence[Ask]) -> list[float]:
-    """Seconds of each of several pieces of work, one after another."""
+def each(asks: Sequence[Ask]) -> list[tuple[float, int]]:
+    """Seconds and tokens of each of several pieces of work, one after another."""
     found = []
     for ask in asks:
         started = time.perf_counter()
-        ask()
-        found.append(time.perf_counter() - started)
+        tokens = ask()
+        found.append((time.perf_counter() - started, tokens))
     return found
+
+
+def saturate(ask: Callable[[int], int], most: int, *, seconds: float = 60.0) -> dict[int, float]:
+    """Tokens/s at 1, 2, 4, ... rows of a batch and at last `most`, until two sizes in a row are no faster than a smaller one by a
+    twentieth, or the time is used up. One run of each: the rounds that count come after."""
+    rates: dict[int, float] = {}
+    started, rows, idle = time.perf_counter(), 1, 0
+    while rows <= most and idle < 2 and time.perf_counter() - started < seconds:
+        best = max(rates.values(), default=0.0)
+        began = time.perf_counter()
+        tokens = ask(rows)
+        rates[rows] = tokens / max(time.perf_counter() - began, 1e-9)
+        idle = 0 if rates[rows] > best * _FASTER else idle + 1
+        rows = most if rows < most < 2 * rows else 2 * rows
+    return rates
+
+
+def saturated(rates: Mapping[int, float]) -> int:
+    """The smallest batch of those tried that is as fast as the fastest, but for a twentieth."""
+    best = max(rates.values())
+    return next(rows for rows, rate in sorted(rates.items()) if rate * _FASTER >= best)
 
 
 def median(rates: Sequence[float]) -> float | None:

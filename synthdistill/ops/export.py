@@ -7,7 +7,7 @@
    samples as it was measured.
 3. copies: quantised beside their place, asked the held-out prompts of eval, held against the student's answers there.
 4. write: a folder is filled beside its name and renamed, its manifest in it: it is there whole or not at all. The cards come last, for they
-   tell of each other.
+   tell of each other, and the calibration of eval with them.
 
 Answers of copies lie in the run (`export/answers-int8-*.jsonl`), never in a folder that is uploaded. They are known by the copy's bytes, so
 that a start after a kill, or an export to another place, asks for what is missing only.
@@ -34,8 +34,8 @@ from synthdistill.records import Completion, Failure, Prompt, decode, encode
 from synthdistill.runs import Run
 from synthdistill.samplers.base import Model, TransformersModel, VllmModel
 from synthdistill.shards import Output, sync_folder
+from synthdistill.stages import calibrated, material, measures
 from synthdistill.stages import eval as eval_stage
-from synthdistill.stages import material, measures
 from synthdistill.stages.asked import Answers, Asked
 from synthdistill.training.quantize import SCHEMES, Name, Quantised, quantize
 from synthdistill.training.student import generation_config
@@ -131,6 +131,7 @@ def export(place: Run, *, to: Path | None = None, copies: Sequence[str] = (), pr
             assert evaluated is not None  # `_evaluated` refuses a copy without it
             made[name] = Exported(plan.target, plan.found or _copy(place, name, plan, whole, read, trained, evaluated, progress))
         _write_cards(place, whole, trained, evaluated, progress)
+        _put_calibration(place, evaluated, [whole.folder, *(copy.folder for copy in made.values())])
     report = _report(place) if evaluated else None
     score, passed = (report["systems"]["student"]["score"], report["gate"]["passed"]) if report else (None, None)
     return Export(place, whole, made, score, passed)
@@ -445,7 +446,20 @@ def _report(place: Run) -> dict[str, Any]:
     return report
 
 
-# the cards
+# what eval knows
+
+
+def _put_calibration(place: Run, evaluated: Manifest | None, folders: Sequence[Path]) -> None:
+    """The scale of the student's confidence beside its weights, as soon as eval has one. It is no part of what is sealed, like the cards,
+    and no part of what a model is known by: it changes no answer. A copy has the student's."""
+    path = place.stage("eval") / calibrated.CALIBRATION
+    if evaluated is None or not path.is_file():
+        return
+    data = path.read_bytes()
+    for folder in folders:
+        there = folder / path.name
+        if not there.is_file() or there.read_bytes() != data:
+            shards.seal(there, data, rows=1)
 
 
 def _write_cards(place: Run, whole: Exported, trained: Manifest, evaluated: Manifest | None, progress: Progress) -> None:

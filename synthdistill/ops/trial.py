@@ -8,18 +8,22 @@ from typing import Any
 
 from synthdistill import prompts, recipe, terms
 from synthdistill.errors import SynthdistillError
+from synthdistill.evaluation import metrics
+from synthdistill.evaluation.calibration import confidence
 from synthdistill.manifest import sealed
 from synthdistill.records import Completion, Failure, Prompt
 from synthdistill.runs import Run
 from synthdistill.samplers import identify, open_sampler
 from synthdistill.samplers.base import BatchModel, Model, Request, Sampler, TransformersModel, Workload
+from synthdistill.samplers.confidence import Here
 from synthdistill.samplers.transformers import TransformersSampler
+from synthdistill.stages.calibrated import temperature_of
 from synthdistill.stages.form import PLAIN, Form
 
 
 def ask(place: Run, text: str, *, teacher: bool = False) -> dict[str, dict[str, Any]]:
-    """What each answers: text, confidence (geometric mean probability of the answer's tokens, null for a teacher elsewhere),
-    seconds (without loading), tokens, finish.
+    """What each answers: text, confidence (the probability of the whole answer, null for a teacher elsewhere), whether that is calibrated
+    (the student's, where eval has fitted a temperature), seconds (without loading), tokens, finish.
 
     Raises:
         UnfinishedError: the run has no student yet.
@@ -42,16 +46,27 @@ def ask(place: Run, text: str, *, teacher: bool = False) -> dict[str, dict[str, 
         form = read.generate.form(place.base) if who == "teacher" else PLAIN
         request = form.request(prompt, identify(model, place.base), read.eval.sampling, 0)
         with open_sampler(model, place.base, workload) as sampler:
-            found[who] = _answer(sampler, request, form)
+            found[who] = _answer(sampler, request, form, temperature_of(place.stage("eval")) if who == "student" else None)
     return found
 
 
-def _answer(sampler: Sampler, request: Request, form: Form) -> dict[str, Any]:
+def _answer(sampler: Sampler, request: Request, form: Form, temperature: float | None) -> dict[str, Any]:
     started = time.monotonic()
     said: Completion | Failure = next(iter(sampler.sample([request])))
     answer = form.read(said) if isinstance(said, Completion) else said
     seconds = time.monotonic() - started
     if isinstance(answer, Failure):
         raise SynthdistillError(f"no answer ({answer.kind}): {answer.message}")
-    sure = sampler.confidence(request, answer) if isinstance(sampler, TransformersSampler) else None
-    return {"text": answer.text, "confidence": sure, "seconds": seconds, "tokens": answer.usage.output, "finish": answer.finish}
+    sure = _sure(sampler, request, answer, temperature) if isinstance(sampler, TransformersSampler) else None
+    told = {"confidence": sure, "calibrated": sure is not None and temperature is not None}
+    return {"text": answer.text, **told, "seconds": seconds, "tokens": answer.usage.output, "finish": answer.finish}
+
+
+def _sure(sampler: TransformersSampler, request: Request, answer: Completion, temperature: float | None) -> float | None:
+    """None of an answer that was cut: it never ended, and has no probability as a whole."""
+    import numpy as np
+
+    if metrics.said(answer) is None:
+        return None
+    [(_, logprob)] = Here(sampler).logprobs([(request, answer)])
+    return float(confidence(np.array([logprob]), temperature or 1.0)[0])

@@ -61,7 +61,9 @@ class Scoring(Request):
             top=top,
         )
 
-    def scored(self, top_ids: I32, top_logprobs: F32, model: str, usage: Usage, latency_s: float) -> "Scored":
+    def scored(
+        self, top_ids: I32, top_logprobs: F32, model: str, usage: Usage, latency_s: float, *, own_logprobs: F32 | None = None
+    ) -> "Scored":
         """The answer to it."""
         return Scored(
             id=self.id,
@@ -75,6 +77,7 @@ class Scoring(Request):
             latency_s=latency_s,
             top_ids=top_ids,
             top_logprobs=top_logprobs,
+            own_logprobs=own_logprobs,
         )
 
 
@@ -84,6 +87,8 @@ class Scored(Completion):
 
     top_ids: I32
     top_logprobs: F32
+    own_logprobs: F32 | None = None
+    """Those of the answer's own tokens [T], where the model tells them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,20 +86,6 @@ class TransformersSampler(Closing):
         """The ids that the model reads for a prompt."""
         return self.tokenizer.ids(prompt)
 
-    def confidence(self, request: Request, completion: Completion) -> float:
-        """The geometric mean of the probabilities of an answer's tokens, end of turn included, by one forward pass: 0 to 1."""
-        import torch
-
-        prompt = self.tokenizer.ids(request.prompt)
-        answer = completion.token_ids or self.tokenizer.bare.encode(completion.text, add_special_tokens=False)
-        if not answer:
-            return 1.0
-        with torch.inference_mode():
-            ids = torch.tensor([prompt + answer], device=self.model.device)
-            logits = self.model(input_ids=ids, logits_to_keep=len(answer) + 1).logits[0, :-1].float()
-            found = logits.log_softmax(-1).gather(-1, ids[0, len(prompt) :, None])
-        return float(found.mean().exp())
-
     def close(self) -> None:
         self.model = None
 

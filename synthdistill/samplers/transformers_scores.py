@@ -2,6 +2,7 @@
 
     with TransformersSampler(path, name, workload) as sampler:
         for found in Scorer(sampler, capture).score(rows): ...
+        dict(logprobs(sampler, rows))                                # of each answer as a whole
 
 The whole distribution is seen at each position, so its entropy, the mass of what is not stored and its normalisers are exact (in float32).
 """
@@ -31,41 +32,8 @@ class Scorer:
 
     def score(self, answers: Iterable[Answer]) -> Iterator[SoftTargets]:
         """The soft targets of each answer, in any order."""
-        waiting = iter(answers)
-        while window := list(islice(waiting, WINDOW * self.sampler.batch)):
-            window.sort(key=len)
-            while window:
-                batch = self._batch(window)
-                window = window[len(batch) :]
-                yield from self._score(batch)
-
-    def _batch(self, rows: list[Answer]) -> list[Answer]:
-        """The first rows, as many as their logits allow for, but one at least."""
-        longest, count = 0, 0
-        for row in rows[: self.sampler.batch]:
-            longest = max(longest, len(row.token_ids) + 1)
-            if count and (count + 1) * longest * self.capture.size > CELLS:
-                break
-            count += 1
-        return rows[:count]
-
-    def _score(self, rows: list[Answer]) -> Iterator[SoftTargets]:
-        import torch
-
-        device = self.sampler.model.device
-        width, last = max(map(len, rows)), max(len(row.token_ids) for row in rows)
-        padded = [[self.sampler.pad] * (width - len(row)) + row.prompt + row.token_ids for row in rows]
-        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
-        with torch.inference_mode():
-            logits = self.sampler.model(
-                input_ids=torch.tensor(padded, device=device),
-                attention_mask=mask,
-                position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
-                logits_to_keep=last + 1,
-                use_cache=False,
-            ).logits[:, :-1, : self.capture.size]
-            for place, row in enumerate(rows):
-                yield self._targets(row, logits[place, last - len(row.token_ids) :].float().log_softmax(-1))
+        for row, logits in _logits(self.sampler, answers, self.capture.size):
+            yield self._targets(row, logits.log_softmax(-1))
 
     def _targets(self, row: Answer, logprobs: Any) -> SoftTargets:
         """What is stored of the log-probabilities [T, V] of one answer."""
@@ -106,6 +74,58 @@ class Scorer:
                 ids[place] = found + found[:1] * (k - len(found))  # a place that is left over counts for nothing
                 counts[place, : len(found)] = [often[token] for token in found]
         return torch.from_numpy(ids).to(logprobs.device), counts
+
+
+def logprobs(sampler: TransformersSampler, answers: Iterable[Answer]) -> Iterator[tuple[str, float]]:
+    """The log-probability of each answer as a whole, the sum over its tokens, beside its id; in any order. One without tokens is
+    certain."""
+    import torch
+
+    vocabulary = sampler.model.config.get_text_config().vocab_size
+    for row, logits in _logits(sampler, answers, vocabulary):
+        told = torch.tensor(row.token_ids, dtype=torch.long, device=logits.device)[:, None]
+        yield row.example_id, float((logits.gather(-1, told)[:, 0] - logits.logsumexp(-1)).double().sum())
+
+
+def _logits(sampler: TransformersSampler, answers: Iterable[Answer], vocabulary: int) -> Iterator[tuple[Answer, Any]]:
+    """Each answer with the logits [T, vocabulary] of the places of its tokens, in float32; shortest first within a window."""
+    waiting = iter(answers)
+    while window := list(islice(waiting, WINDOW * sampler.batch)):
+        window.sort(key=len)
+        while window:
+            batch = _batch(window, sampler.batch, vocabulary)
+            window = window[len(batch) :]
+            yield from _forward(sampler, batch, vocabulary)
+
+
+def _batch(rows: list[Answer], most: int, vocabulary: int) -> list[Answer]:
+    """The first rows, as many as their logits allow for, but one at least."""
+    longest, count = 0, 0
+    for row in rows[:most]:
+        longest = max(longest, len(row.token_ids) + 1)
+        if count and (count + 1) * longest * vocabulary > CELLS:
+            break
+        count += 1
+    return rows[:count]
+
+
+def _forward(sampler: TransformersSampler, rows: list[Answer], vocabulary: int) -> Iterator[tuple[Answer, Any]]:
+    import torch
+
+    device = sampler.model.device
+    width, last = max(map(len, rows)), max(len(row.token_ids) for row in rows)
+    padded = [[sampler.pad] * (width - len(row)) + row.prompt + row.token_ids for row in rows]
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
+    with torch.inference_mode():
+        logits = sampler.model(
+            input_ids=torch.tensor(padded, device=device),
+            attention_mask=mask,
+            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+            logits_to_keep=last + 1,
+            use_cache=False,
+        ).logits[:, :-1, :vocabulary]
+    for place, row in enumerate(rows):
+        yield row, logits[place, last - len(row.token_ids) :].float()
 
 
 def _columns(found: list[Any], rows: int = 0) -> Any:

@@ -101,6 +101,8 @@ class Done(msgspec.Struct, tag=True):
     top_ids: bytes = b""
     """int32 [places, top], and the log-probabilities of these ids as float32."""
     top_logprobs: bytes = b""
+    own_logprobs: bytes = b""
+    """float32 [places]: of the tokens that stand there."""
 
 
 class Refused(msgspec.Struct, tag=True):
@@ -282,8 +284,16 @@ def _scores(output: Any, ask: Ask) -> Done | Refused:
     ids, logprobs = (np.asarray(each[first:]).reshape(len(ask.ids) - ask.start, -1) for each in (found.token_ids, found.logprobs))
     if ids.shape[-1] != ask.top + 1 or ids[:, 0].tolist() != ask.ids[ask.start :]:
         return Refused(ask.id, "vLLM scored other tokens than it was asked for")
-    top_ids, top_logprobs = ids[:, 1:].astype(np.int32).tobytes(), logprobs[:, 1:].astype(np.float32).tobytes()
-    return Done(ask.id, list(output.outputs[0].token_ids), "length", output.num_cached_tokens or 0, top_ids, top_logprobs)
+    likeliest, told = ids[:, 1:].astype(np.int32), logprobs.astype(np.float32)
+    return Done(
+        ask.id,
+        list(output.outputs[0].token_ids),
+        "length",
+        output.num_cached_tokens or 0,
+        likeliest.tobytes(),
+        told[:, 1:].tobytes(),
+        told[:, 0].tobytes(),
+    )
 
 
 class _Grammars(logging.Handler):

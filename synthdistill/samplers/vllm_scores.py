@@ -64,4 +64,5 @@ class VllmScores(VllmSampler):
         ids, logprobs = np.frombuffer(found.top_ids, np.int32), np.frombuffer(found.top_logprobs, np.float32)
         usage = Usage(len(request.ids), 1, found.cached)
         latency_s = round(time.perf_counter() - asked.since, 4)
-        return request.scored(ids.reshape(shape), logprobs.reshape(shape), self.model_id, usage, latency_s)
+        own = np.frombuffer(found.own_logprobs, np.float32)
+        return request.scored(ids.reshape(shape), logprobs.reshape(shape), self.model_id, usage, latency_s, own_logprobs=own)

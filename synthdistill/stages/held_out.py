@@ -84,7 +84,8 @@ def as_student_sees(prompts: list[Prompt], config: prompts_room.Config, template
 def as_current_sees(
     prompts: list[Prompt], now: list[Prompt], current: Run, place: Run, config: prompts_room.Config, progress: Progress
 ) -> list[Prompt]:
-    """The same prompts as the student in use is asked them (`now` is how the student is): where its templates were others, with its run's copies of these."""
+    """The same prompts as the student in use is asked them (`now`: as the student is). Where its templates were others, with its run's
+    copies of these."""
     if kept_files.asks_alike(current, place):
         return now
     rendered = kept_files.messages_for(current, config)
