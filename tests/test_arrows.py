@@ -55,6 +55,7 @@ LEVELS = (
     (
         "stages/answers",
         "stages/sets",
+        "stages/held_out",
         "stages/systems",
         "stages/verdicts",
         "stages/forecast",
