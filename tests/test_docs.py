@@ -86,7 +86,7 @@ def test_every_exit_code_is_documented(page):
 
 def documented() -> dict[str, tuple[str, str]]:
     """key -> (what or how, default) of docs/recipe.md."""
-    found = re.findall(r"^\| `([a-z_.]+)` \| (\w+) \| [^|]* \| ([^|]*) \|", PAGES["docs/recipe.md"], re.MULTILINE)
+    found = re.findall(r"^\| `([a-z0-9_.]+)` \| (\w+) \| [^|]* \| ([^|]*) \|", PAGES["docs/recipe.md"], re.MULTILINE)
     return {key: (mark, default) for key, mark, default in found}
 
 

@@ -6,6 +6,7 @@ calibration_error(found.confidence, found.right)
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 from synthdistill.evaluation.metrics import equal, said
 from synthdistill.records import Completion, Failure, Prompt
 from synthdistill.samplers.base import Request, Sampling, Workload
+from synthdistill.samplers.confidence import Here
 from synthdistill.samplers.transformers import TransformersSampler
 
 BINS = 15
@@ -66,24 +68,6 @@ def calibration_error(confidence: Any, right: Any) -> float:
 
 
 def _confidence(sampler: TransformersSampler, requests: Sequence[Request], answers: Mapping[str, Completion | Failure]) -> list[float]:
-    """By one forward pass over each batch of prompts and answers."""
-    import torch
-
-    rows = []
-    for request in requests:
-        answer = answers[request.id]
-        ids = list(answer.token_ids or []) if isinstance(answer, Completion) else []
-        rows.append((sampler.tokens(request.prompt), ids))
-    found = [0.0] * len(rows)
-    order = sorted(range(len(rows)), key=lambda row: sum(map(len, rows[row])))
-    for first in range(0, len(order), 128):
-        some = order[first : first + 128]
-        width = max(sum(map(len, rows[row])) for row in some)
-        ids = torch.tensor([[*rows[row][0], *rows[row][1], *[sampler.pad] * (width - sum(map(len, rows[row])))] for row in some])
-        with torch.inference_mode():
-            logprobs = sampler.model(input_ids=ids).logits.float().log_softmax(-1)
-        for place, row in enumerate(some):
-            start, end = len(rows[row][0]), sum(map(len, rows[row]))
-            said = logprobs[place, start - 1 : end - 1].gather(-1, ids[place, start:end, None])
-            found[row] = float(said.sum().exp()) if end > start else 0.0
-    return found
+    given = [(request, said) for request in requests if isinstance(said := answers[request.id], Completion)]
+    found = dict(Here(sampler).logprobs(given))
+    return [math.exp(found[request.id]) if request.id in found else 0.0 for request in requests]

@@ -55,13 +55,15 @@ class System:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One threshold of the gate. `value` is what is held against it: of the retention, the lower bound."""
+    """One threshold of the gate. `value` is what is held against it: of the retention, the lower bound. `bound` says whether the
+    threshold is the least or the most that is let through."""
 
     name: str
     value: float | None = None
     threshold: float | None = None
     passed: bool | None = None
     n: int | None = None
+    bound: str = "least"
 
 
 @dataclass(frozen=True, slots=True)

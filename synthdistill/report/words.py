@@ -9,6 +9,7 @@ from synthdistill.report.figures import Check, Current, Figures, Gate, Measured
 NONE = "\u2013"
 """Stands where there is no figure."""
 _CURRENT, _WORSE, _LOWER = "current", "not worse than current", "lower bound of the interval"
+_LATENCY = "latency "
 _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
@@ -122,8 +123,10 @@ def reason_to_fail(check: Check) -> str:
     if check.name == _WORSE and check.value is not None:
         return f"it is worse than the student in use, {points(check.value)} points at best"
     name = "of the score of the student in use" if check.name == _CURRENT else check.name
-    value = "could not be measured" if check.value is None else f"{share(check.value)}"
-    return f"{name} {value}" + (f", {short_share(check.threshold)} asked" if check.threshold is not None and check.name != _WORSE else "")
+    value = "could not be measured" if check.value is None else found(check)
+    least = milliseconds(check.threshold) if check.name.startswith(_LATENCY) else short_share(check.threshold or 0.0)
+    most = "at most " if check.bound == "most" else ""
+    return f"{name} {value}" + (f", {most}{least} asked" if check.threshold is not None and check.name != _WORSE else "")
 
 
 def check(name: str) -> str:
@@ -138,12 +141,19 @@ def bound(name: str) -> str:
 
 def found(check: Check) -> str:
     """What was found."""
-    return points(check.value) if check.name == _WORSE else share(check.value)
+    return _of(check, check.value)
 
 
 def asked(check: Check) -> str:
     """What was asked for."""
-    return points(check.threshold) if check.name == _WORSE else share(check.threshold)
+    return _of(check, check.threshold)
+
+
+def _of(check: Check, value: float | None) -> str:
+    """A figure in the unit of a check."""
+    if check.name.startswith(_LATENCY):
+        return milliseconds(value)
+    return points(value) if check.name == _WORSE else share(value)
 
 
 def _beside_current(current: Current) -> str:
