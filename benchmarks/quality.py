@@ -86,8 +86,10 @@ def _measured(task: Task, folder: Path, quick: bool, only: list[str] | None) -> 
     """Make teacher and students, and judge them on all test rows."""
     if quick:  # as many rows as teach a teacher to end its answers
         teacher = task.teacher.model_copy(update={"epochs": 8, "batch_size": 16})
-        task = replace(task, labelled=task.labelled[:600], prompts=task.prompts[:300], test=task.test[:60], teacher=teacher)
-    runs = Runs(task, folder, epochs=1 if quick else None)
+        task = replace(
+            task, labelled=task.labelled[:600], prompts=task.prompts[:300], test=task.test[:60], teacher=teacher, epochs={None: 1}
+        )
+    runs = Runs(task, folder)
     runs.label("all")
     cells = [
         cell

@@ -57,17 +57,15 @@ early_stop = false
 [eval]
 sampling = {{ temperature = 0.0, max_tokens = {tokens} }}
 """
-EPOCHS = {500: 60, 2000: 30, None: 16}
-"""Of a student, by its rows: fewer rows are gone over more often, and still give fewer steps."""
 
 
 class Runs:
     """The runs of one recipe."""
 
-    def __init__(self, task: Task, folder: Path, epochs: int | None = None) -> None:
-        """Make models, rows and recipe. `epochs`: of every student, else those of `EPOCHS`."""
+    def __init__(self, task: Task, folder: Path) -> None:
+        """Make models, rows and recipe."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.tokens, self._epochs = folder, task.max_tokens, epochs
+        self.folder, self.tokens, self.epochs = folder, task.max_tokens, task.epochs
         large, small = make(task, folder)
         self.share = small / large
         """The student's parameters over the teacher's."""
@@ -91,8 +89,7 @@ class Runs:
         for stage in ("generate", "filter", "label"):
             if not (place / stage).exists():
                 shutil.copytree(self.path(source) / stage, place / stage, copy_function=os.link)
-        epochs = self._epochs or EPOCHS[rows]
-        given = [f"train.method={method}", f"train.seed={seed}", f"train.epochs={epochs}", *settings]
+        given = [f"train.method={method}", f"train.seed={seed}", f"train.epochs={self.epochs[rows]}", *settings]
         self._synthdistill("train", run, given, *(["--limit", str(rows)] if rows else []))
         return place
 
