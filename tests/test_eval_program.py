@@ -70,7 +70,7 @@ def test_json_has_calibration_cascade_and_cost(done):
     _, _, found, _ = done
 
     assert found["calibration"]["n"] >= 30 and found["calibration"]["temperature"] > 0
-    assert {row["slice"] for row in found["calibration"]["slices"]} == {"channel=chat", "channel=mail"}
+    assert {row["slice"] for row in found["calibration"]["slices"]} == {"channel=chat", "channel=mail", "label=an answer"}
     assert found["cascade"][-1]["share_on_student"] == 1.0
     assert found["cascade_chosen"]["reason"].endswith("all to the teacher")
     assert found["cost"]["break_even"]["spent_usd"] > 0

@@ -146,7 +146,7 @@ def test_an_evaluation_without_sets_decides_as_before_there_were_any(tmp_path):
 
 def test_a_plan_says_what_the_sets_will_be_asked(bench):
     bench.prepare()
-    found = eval.plan(Config(sets={"hard": "hard.jsonl"}, sampling=Sampling(max_tokens=7)), place=bench.place)
+    found = eval.plan(Config(sets={"hard": "hard.jsonl"}, sampling=Sampling(max_tokens=7)), teacher=bench.teacher, place=bench.place)
 
     assert {name: count for name, count in found["to_ask"].items() if name.startswith("set_")} == {
         "set_hard_teacher": 10,

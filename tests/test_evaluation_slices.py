@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from synthdistill.evaluation import found_slices, labels, slices
 from synthdistill.evaluation.comparison import Row, row
+from synthdistill.evaluation.metrics import Given
 from synthdistill.evaluation.predicates import Input, Table
 from synthdistill.evaluation.report import compared
 from synthdistill.evaluation.sliced import add, cut_up
 from synthdistill.records import Prompt
 
 NAMES = ["exact_match", "agreement"]
+WHO = ["student", "teacher", "base"]
 CLINC = Path(os.environ.get("SYNTHDISTILL_DATA", "data")) / "clinc150" / "test.jsonl"
 KEPT = ["tell", "me", "about", "the", "thing", "that", "i", "want", "now", "please", "and", "thanks", "for", "it"]
 
@@ -29,7 +31,7 @@ def reported(prompts, teacher, student):
     """The report's part for answers by the place of the prompt."""
     said = {each.id: teacher(n, each) for n, each in enumerate(prompts)}
     rows = [
-        row(each, {"teacher": said[each.id], "student": student(n, each), "base": "no"}, NAMES, text_fields=frozenset(), slices=[])
+        row(each, {"teacher": said[each.id], "student": student(n, each), "base": "no"}, NAMES, given=Given(), slices=[])
         for n, each in enumerate(prompts)
     ]
     cut = cut_up(prompts, rows, said)
@@ -86,7 +88,7 @@ def test_labels_are_texts_or_the_closed_fields_of_objects():
 
 def test_the_worst_tenth_has_the_means_of_all_there_and_of_each_ones_own():
     scores = [({"m": min(1.0, n / 20)}, {"m": 1.0 if n else 0.5}, {"m": 0.0}) for n in range(40)]
-    found = slices.worst([Row(str(n), [], each) for n, each in enumerate(scores)], [f"p{n:02}" for n in range(40)], "m")
+    found = slices.worst([Row(str(n), [], each) for n, each in enumerate(scores)], [f"p{n:02}" for n in range(40)], "m", WHO)
 
     assert (found["n"], found["examples"]) == (4, ["p00", "p01", "p02", "p03"])
     assert found["systems"] == {"student": 0.075, "teacher": 0.875, "base": 0.0}
@@ -95,7 +97,7 @@ def test_the_worst_tenth_has_the_means_of_all_there_and_of_each_ones_own():
 
 
 def test_a_handful_of_rows_has_no_worst_tenth():
-    assert slices.worst([Row("a", [], ({"m": 0.0},) * 3)] * 9, list("abcdefghi"), "m") is None
+    assert slices.worst([Row("a", [], ({"m": 0.0},) * 3)] * 9, list("abcdefghi"), "m", WHO) is None
 
 
 # what can be said of an input

@@ -155,6 +155,8 @@ def test_further_systems_are_rated_too_and_the_base_is_not(tmp_path, monkeypatch
         "n": 12,
         "unscored": 0,
         "others": {"small": 0.25},
+        "p": 0.0004883,  # 12 of 12 for the teacher: 2 / 2 ** 12
+        "p_adjusted": 0.0004883,
     }
 
 

@@ -51,6 +51,8 @@ def _bias(values_R: Floats, value: float) -> float:
 
 def _moved(bias: float, speed: float, level: float) -> float:
     """The share of the resamples under the end of the interval that would be at `level` without bias and acceleration."""
+    if level in (0.0, 1.0):  # two clusters: beyond all resamples
+        return level
     shift = bias + _NORMAL.inv_cdf(level)
     slowed = 1 - speed * shift
     if slowed <= 0:  # so skewed that the end lies beyond all resamples
