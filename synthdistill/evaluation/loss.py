@@ -27,7 +27,7 @@ def compared(
     names: Sequence[str],
     *,
     score: str,
-    given: metrics.Given,
+    given: metrics.Given = metrics.NOTHING,
 ) -> dict[str, Any]:
     """n, score; the copy's and the student's mean by it, their gap with its interval; `same`: the share of answers that are the same text,
     ended alike; `metrics`: the same of each metric and its parts; how the copy's answers ended."""

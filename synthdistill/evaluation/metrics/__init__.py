@@ -23,6 +23,7 @@ from synthdistill.user_function import parts
 __all__ = [
     "BROKEN",
     "METRICS",
+    "NOTHING",
     "PLAIN",
     "TOLD",
     "Case",
@@ -74,10 +75,11 @@ _NEEDS = {
 """The library that a metric needs, and the extra that has it."""
 PLAIN = tuple(name for name in METRICS if name not in (*TOLD, *_CHOOSING, *_NEEDS, "agreement"))
 """Those of an answer and its reference alone, of the base install."""
-_NOTHING = Given()
+NOTHING = Given()
+"""Rows that have nothing in common."""
 
 
-def measure(metric: str, case: Case, given: Given = _NOTHING) -> list[Score]:
+def measure(metric: str, case: Case, given: Given = NOTHING) -> list[Score]:
     """The scores of one answer by one metric of `METRICS`, or by one of the user's that is `given`."""
     return (METRICS.get(metric) or given.own[metric])(case, given)
 
