@@ -21,8 +21,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synthdistill.evaluation.predicates import Input, Table
+from synthdistill.evaluation.predicates import Table
 from synthdistill.evaluation.significance import holm, more_often
+from synthdistill.evaluation.statements import NUMBER, Input, Statement, together_name
 from synthdistill.text import share_of
 
 if TYPE_CHECKING:
@@ -48,14 +49,19 @@ _WORDS = 6
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One slice: its name, the words that tell its inputs from others, its rows, those of them on which nothing was chosen, and the chance
-    that rows are lost there so much more often than elsewhere, corrected for the number of slices that were tried."""
+    """One slice: what is said of its inputs, the words that tell them from others, its rows, those of them on which nothing was chosen, and
+    the chance that rows are lost there so much more often than elsewhere, corrected for the number of slices that were tried."""
 
-    name: str
+    said: list[Statement]
     words: list[str]
     members: list[int]
     judged: list[int]
     p_adjusted: float
+
+    @property
+    def name(self) -> str:
+        """As a person reads it."""
+        return together_name(self.said)
 
 
 def find(inputs: Sequence[Input], losses: Sequence[float], clusters: Sequence[str], *, most: int = _MOST) -> list[Found]:
@@ -78,8 +84,8 @@ def find(inputs: Sequence[Input], losses: Sequence[float], clusters: Sequence[st
     adjusted = holm([p for _, _, p in tried])
     return [
         Found(
-            name=_name(table, atoms),
-            words=_words(inputs, inside_N, atoms, table),
+            said=[table.said[atom] for atom in atoms],
+            words=_words(inputs, inside_N, [table.said[atom] for atom in atoms]),
             members=np.flatnonzero(inside_N).tolist(),
             judged=np.flatnonzero(inside_N & ~searched_N).tolist(),
             p_adjusted=p,
@@ -106,7 +112,7 @@ def _search(table: Table, losses_N: Floats, looked_at_N: Flags) -> tuple[int, ..
     import numpy as np
 
     rows = np.flatnonzero(looked_at_N)
-    if len(rows) < LEAST or not table.names:
+    if len(rows) < LEAST or not table.said:
         return ()
     whole = (float(len(rows)), float(losses_N[rows].sum()))
     alone_A = _evidence(*table.sums(rows, losses_N), *whole)
@@ -162,24 +168,17 @@ def _chance(losses_N: Floats, inside_N: Flags, looked_at_N: Flags, clusters: Seq
     return more_often(lost[0], of=len(inner), elsewhere=lost[1], among=len(outer))
 
 
-def _name(table: Table, atoms: Sequence[int]) -> str:
-    names = [table.names[atom] for atom in atoms]
-    if len(names) == 2 and all(name.startswith('word "') for name in names):
-        return f"words {names[0].removeprefix('word ')} and {names[1].removeprefix('word ')}"
-    return " and ".join(names)
-
-
-def _words(inputs: Sequence[Input], inside_N: Flags, atoms: Sequence[int], table: Table) -> list[str]:
+def _words(inputs: Sequence[Input], inside_N: Flags, said: Sequence[Statement]) -> list[str]:
     """The slice's own words first, then those that tell its inputs from others: the most evidence that they are more frequent there."""
     import numpy as np
 
-    given = [table.names[atom].removeprefix('word "').removesuffix('"') for atom in atoms if table.of[atom] == "word"]
+    given = [each.value for each in said if each.of == "word" and each.value != NUMBER]
     own: dict[str, list[int]] = {}
     for each, inside in zip(inputs, inside_N.tolist(), strict=True):
         for word in set(each.words):
             own.setdefault(word, [0, 0])[not inside] += 1
     size, rest = float(inside_N.sum()), float((~inside_N).sum())
-    words = sorted(word for word, (within, _) in own.items() if within >= max(2, size / 20))
+    words = sorted(word for word, (within, _) in own.items() if within >= max(2, size / 20) and word != NUMBER)
     held = np.array([own[word] for word in words], dtype=np.float64).reshape(-1, 2)
     inner, outer = held[:, 0] / size, np.clip(held[:, 1] / max(rest, 1.0), 0.5 / len(inputs), 1 - 0.5 / len(inputs))
     told = np.where(inner > outer, size * inner * np.log(np.maximum(inner, 1e-12) / outer), 0.0)
