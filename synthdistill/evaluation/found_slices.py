@@ -4,11 +4,11 @@
         each.name, each.words                    # 'label=transfer', ["move", "savings", "checking"]
         each.judged                              # the places of the rows that its figures may rest on
 
-A slice is what can be said of an input before anybody answers (`predicates.py`), or two such things together. The search is greedy: of all
+A slice is what can be said of an input before anybody answers (`statements.py`), or two such things together. The search is greedy: of all
 statements the one with the most evidence that the loss is greater where it holds, narrowed by a second one where that tells more; then its
-rows are set aside and the rest is searched, so that what overlaps with a slice is folded into it. The evidence is n times the
-Kullback-Leibler divergence of the mean loss inside from that of all rows, which bounds the logarithm of the chance of so much (Chernoff;
-Hoeffding 1963), so that neither a handful of rows nor a mild loss of many comes first.
+rows are set aside and the rest is searched, so that what overlaps with a slice is folded into it, or told by what it has beside that. The
+evidence is n times the Kullback-Leibler divergence of the mean loss inside from that of all rows, which bounds the logarithm of the chance
+of so much (Chernoff; Hoeffding 1963), so that neither a handful of rows nor a mild loss of many comes first.
 
 Of thousands of statements the best looks bad by chance alone. So the rows are parted: what is found on one half is measured on the other,
 where nothing was chosen, and kept where Fisher's exact test says there too that rows are lost more often inside than outside, corrected for
@@ -49,8 +49,9 @@ _WORDS = 6
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One slice: what is said of its inputs, the words that tell them from others, its rows, those of them on which nothing was chosen, and
-    the chance that rows are lost there so much more often than elsewhere, corrected for the number of slices that were tried."""
+    """One slice: what is said of its inputs, the words that tell them from others, its rows, those of them on which nothing was chosen and
+    that are in no slice before it, and the chance that rows are lost there so much more often than elsewhere, corrected for the number of
+    slices that were tried."""
 
     said: list[Statement]
     words: list[str]
@@ -73,24 +74,24 @@ def find(inputs: Sequence[Input], losses: Sequence[float], clusters: Sequence[st
     searched_N = _halves(inputs, clusters)
     losses_N = np.asarray(losses, dtype=np.float64)
     table = Table.make(inputs, LEAST)
-    tried: list[tuple[tuple[int, ...], Flags, float]] = []
+    tried: list[tuple[tuple[int, ...], Flags, Flags, float]] = []
     left_N = np.ones(len(inputs), dtype=bool)
     while len(tried) < most and (atoms := _search(table, losses_N, left_N & searched_N)):
         inside_N = _where(table, atoms, len(inputs))
-        new = int((inside_N & left_N).sum())
-        if new >= LEAST and 2 * new > int(inside_N.sum()):
-            tried.append((atoms, inside_N, _chance(losses_N, inside_N, left_N & ~searched_N, clusters)))
+        if (inside_N & left_N).sum() >= LEAST:
+            measured_N = left_N & ~searched_N
+            tried.append((atoms, inside_N, inside_N & measured_N, _chance(losses_N, inside_N, measured_N, clusters)))
         left_N &= ~inside_N
-    adjusted = holm([p for _, _, p in tried])
+    adjusted = holm([p for *_, p in tried])
     return [
         Found(
             said=[table.said[atom] for atom in atoms],
             words=_words(inputs, inside_N, [table.said[atom] for atom in atoms]),
             members=np.flatnonzero(inside_N).tolist(),
-            judged=np.flatnonzero(inside_N & ~searched_N).tolist(),
+            judged=np.flatnonzero(judged_N).tolist(),
             p_adjusted=p,
         )
-        for (atoms, inside_N, _), p in zip(tried, adjusted, strict=True)
+        for (atoms, inside_N, judged_N, _), p in zip(tried, adjusted, strict=True)
         if p is not None and p <= SURE
     ]
 

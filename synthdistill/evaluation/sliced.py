@@ -39,9 +39,8 @@ def cut_up(prompts: Sequence[Prompt], rows: Sequence[Row], teacher: Mapping[str,
         Input.of(prompt.text, prompt.metadata, {field: column[place] for field, column in columns.items()})
         for place, prompt in enumerate(prompts)
     ]
-    columns_of = {
-        f"{name}={shown(value)}": [[Statement("column", name, shown(value))]] for each in prompts for name, value in each.metadata.items()
-    }
+    held = {(name, shown(value)) for prompt in prompts for name, value in prompt.metadata.items()}
+    columns_of: dict[str, Where] = {f"{name}={value}": [[Statement("column", name, value)]] for name, value in held}
     return Cut(
         rows=slices.put(rows, more),
         kinds={name: each.kind for name, each in more.items()},
