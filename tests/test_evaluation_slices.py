@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from synthdistill.evaluation import found_slices, labels, slices
 from synthdistill.evaluation.comparison import Row, row
 from synthdistill.evaluation.metrics import Given
-from synthdistill.evaluation.predicates import Input, Table
+from synthdistill.evaluation.predicates import Table
 from synthdistill.evaluation.report import compared
 from synthdistill.evaluation.sliced import add, cut_up
+from synthdistill.evaluation.statements import Input, Statement, any_holds
 from synthdistill.records import Prompt
 
 NAMES = ["exact_match", "agreement"]
@@ -83,6 +84,22 @@ def test_labels_are_texts_or_the_closed_fields_of_objects():
     assert labels.columns([f"a text of its own {n}" for n in range(40)]) == {}
 
 
+def test_what_is_said_of_a_slice_holds_for_its_rows_and_no_others():
+    texts = [" ".join(["word"] * (1 + n % 30)) for n in range(300)]
+    column = [f"label {n % 5}" if n < 290 else "seldom" for n in range(300)]
+    for each in slices.of_inputs(texts, {"": column}).values():
+        inputs = [Input.of(text, {}, {"": label}) for text, label in zip(texts, column, strict=True)]
+
+        assert [n for n, given in enumerate(inputs) if any_holds(each.where, given)] == each.members
+
+
+def test_a_column_that_an_input_has_not_is_not_null():
+    said = Statement("column", "channel", "null")
+
+    assert said.holds(Input([], {"channel": None}, {}))
+    assert not said.holds(Input([], {}, {}))
+
+
 # the worst tenth
 
 
@@ -112,11 +129,10 @@ def test_the_sums_of_a_table_are_those_of_the_rows_that_a_statement_is_true_of(w
     values = np.array([draw.random() for _ in words])
     chosen = np.flatnonzero([draw.random() < 0.6 for _ in words])
     inside, sums = table.sums(chosen, values)
-    for atom, name in enumerate(table.names):
+    for atom, said in enumerate(table.said):
         rows = set(table.rows_of(atom).tolist()) & set(chosen.tolist())
         assert (inside[atom], sums[atom]) == pytest.approx((len(rows), sum(values[n] for n in rows)))
-        if name.startswith('word "'):
-            assert table.rows_of(atom).tolist() == [n for n, each in enumerate(words) if name[6:-1] in each]
+        assert table.rows_of(atom).tolist() == [n for n, each in enumerate(inputs) if said.holds(each)]
 
 
 # slices that are found

@@ -4,11 +4,11 @@
         each.name, each.words                    # 'label=transfer', ["move", "savings", "checking"]
         each.judged                              # the places of the rows that its figures may rest on
 
-A slice is what can be said of an input before anybody answers (`predicates.py`), or two such things together. The search is greedy: of all
+A slice is what can be said of an input before anybody answers (`statements.py`), or two such things together. The search is greedy: of all
 statements the one with the most evidence that the loss is greater where it holds, narrowed by a second one where that tells more; then its
-rows are set aside and the rest is searched, so that what overlaps with a slice is folded into it. The evidence is n times the
-Kullback-Leibler divergence of the mean loss inside from that of all rows, which bounds the logarithm of the chance of so much (Chernoff;
-Hoeffding 1963), so that neither a handful of rows nor a mild loss of many comes first.
+rows are set aside and the rest is searched, so that what overlaps with a slice is folded into it, or told by what it has beside that. The
+evidence is n times the Kullback-Leibler divergence of the mean loss inside from that of all rows, which bounds the logarithm of the chance
+of so much (Chernoff; Hoeffding 1963), so that neither a handful of rows nor a mild loss of many comes first.
 
 Of thousands of statements the best looks bad by chance alone. So the rows are parted: what is found on one half is measured on the other,
 where nothing was chosen, and kept where Fisher's exact test says there too that rows are lost more often inside than outside, corrected for
@@ -21,8 +21,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synthdistill.evaluation.predicates import Input, Table
+from synthdistill.evaluation.predicates import Table
 from synthdistill.evaluation.significance import holm, more_often
+from synthdistill.evaluation.statements import NUMBER, Input, Statement, together_name
 from synthdistill.text import share_of
 
 if TYPE_CHECKING:
@@ -48,14 +49,20 @@ _WORDS = 6
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One slice: its name, the words that tell its inputs from others, its rows, those of them on which nothing was chosen, and the chance
-    that rows are lost there so much more often than elsewhere, corrected for the number of slices that were tried."""
+    """One slice: what is said of its inputs, the words that tell them from others, its rows, those of them on which nothing was chosen and
+    that are in no slice before it, and the chance that rows are lost there so much more often than elsewhere, corrected for the number of
+    slices that were tried."""
 
-    name: str
+    said: list[Statement]
     words: list[str]
     members: list[int]
     judged: list[int]
     p_adjusted: float
+
+    @property
+    def name(self) -> str:
+        """As a person reads it."""
+        return together_name(self.said)
 
 
 def find(inputs: Sequence[Input], losses: Sequence[float], clusters: Sequence[str], *, most: int = _MOST) -> list[Found]:
@@ -67,24 +74,24 @@ def find(inputs: Sequence[Input], losses: Sequence[float], clusters: Sequence[st
     searched_N = _halves(inputs, clusters)
     losses_N = np.asarray(losses, dtype=np.float64)
     table = Table.make(inputs, LEAST)
-    tried: list[tuple[tuple[int, ...], Flags, float]] = []
+    tried: list[tuple[tuple[int, ...], Flags, Flags, float]] = []
     left_N = np.ones(len(inputs), dtype=bool)
     while len(tried) < most and (atoms := _search(table, losses_N, left_N & searched_N)):
         inside_N = _where(table, atoms, len(inputs))
-        new = int((inside_N & left_N).sum())
-        if new >= LEAST and 2 * new > int(inside_N.sum()):
-            tried.append((atoms, inside_N, _chance(losses_N, inside_N, left_N & ~searched_N, clusters)))
+        if (inside_N & left_N).sum() >= LEAST:
+            measured_N = left_N & ~searched_N
+            tried.append((atoms, inside_N, inside_N & measured_N, _chance(losses_N, inside_N, measured_N, clusters)))
         left_N &= ~inside_N
-    adjusted = holm([p for _, _, p in tried])
+    adjusted = holm([p for *_, p in tried])
     return [
         Found(
-            name=_name(table, atoms),
-            words=_words(inputs, inside_N, atoms, table),
+            said=[table.said[atom] for atom in atoms],
+            words=_words(inputs, inside_N, [table.said[atom] for atom in atoms]),
             members=np.flatnonzero(inside_N).tolist(),
-            judged=np.flatnonzero(inside_N & ~searched_N).tolist(),
+            judged=np.flatnonzero(judged_N).tolist(),
             p_adjusted=p,
         )
-        for (atoms, inside_N, _), p in zip(tried, adjusted, strict=True)
+        for (atoms, inside_N, judged_N, _), p in zip(tried, adjusted, strict=True)
         if p is not None and p <= SURE
     ]
 
@@ -106,7 +113,7 @@ def _search(table: Table, losses_N: Floats, looked_at_N: Flags) -> tuple[int, ..
     import numpy as np
 
     rows = np.flatnonzero(looked_at_N)
-    if len(rows) < LEAST or not table.names:
+    if len(rows) < LEAST or not table.said:
         return ()
     whole = (float(len(rows)), float(losses_N[rows].sum()))
     alone_A = _evidence(*table.sums(rows, losses_N), *whole)
@@ -162,24 +169,17 @@ def _chance(losses_N: Floats, inside_N: Flags, looked_at_N: Flags, clusters: Seq
     return more_often(lost[0], of=len(inner), elsewhere=lost[1], among=len(outer))
 
 
-def _name(table: Table, atoms: Sequence[int]) -> str:
-    names = [table.names[atom] for atom in atoms]
-    if len(names) == 2 and all(name.startswith('word "') for name in names):
-        return f"words {names[0].removeprefix('word ')} and {names[1].removeprefix('word ')}"
-    return " and ".join(names)
-
-
-def _words(inputs: Sequence[Input], inside_N: Flags, atoms: Sequence[int], table: Table) -> list[str]:
+def _words(inputs: Sequence[Input], inside_N: Flags, said: Sequence[Statement]) -> list[str]:
     """The slice's own words first, then those that tell its inputs from others: the most evidence that they are more frequent there."""
     import numpy as np
 
-    given = [table.names[atom].removeprefix('word "').removesuffix('"') for atom in atoms if table.of[atom] == "word"]
+    given = [each.value for each in said if each.of == "word" and each.value != NUMBER]
     own: dict[str, list[int]] = {}
     for each, inside in zip(inputs, inside_N.tolist(), strict=True):
         for word in set(each.words):
             own.setdefault(word, [0, 0])[not inside] += 1
     size, rest = float(inside_N.sum()), float((~inside_N).sum())
-    words = sorted(word for word, (within, _) in own.items() if within >= max(2, size / 20))
+    words = sorted(word for word, (within, _) in own.items() if within >= max(2, size / 20) and word != NUMBER)
     held = np.array([own[word] for word in words], dtype=np.float64).reshape(-1, 2)
     inner, outer = held[:, 0] / size, np.clip(held[:, 1] / max(rest, 1.0), 0.5 / len(inputs), 1 - 0.5 / len(inputs))
     told = np.where(inner > outer, size * inner * np.log(np.maximum(inner, 1e-12) / outer), 0.0)

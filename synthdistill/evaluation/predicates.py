@@ -1,7 +1,7 @@
-"""What can be said of an input: it holds a word, has so many words, a value in a column, or a label. Each with the rows that it is true of.
+"""What can be said of inputs (`statements.py`), each with the rows that it is true of.
 
     table = Table.make(inputs, least=10)
-    table.names[3], table.rows_of(3)             # 'word "refund"', the places of the rows with it
+    table.said[3].name, table.rows_of(3)         # 'word "refund"', the places of the rows with it
     inside_A, lost_A = table.sums(places, losses_N)
 
 N rows, A statements (atoms). Rows and atoms are held both ways, as sparse tables, so that the sums over the rows of each atom are one pass.
@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from synthdistill.evaluation.comparison import shown
-from synthdistill.evaluation.request_words import tokens_of
+from synthdistill.evaluation.statements import Input, Statement
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Places = NDArray[np.intp]
 
-Of = Literal["label", "column", "length", "word"]
 MOST_VALUES = 200
 """A column with more values than these is no category."""
 _MOST_WORDS = 300
@@ -33,25 +32,10 @@ _LENGTHS = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Input:
-    """What is known of a row before anybody answers."""
-
-    words: list[str]
-    metadata: Mapping[str, Any]
-    labels: Mapping[str, str | None]
-
-    @classmethod
-    def of(cls, text: str, metadata: Mapping[str, Any], labels: Mapping[str, str | None]) -> Input:
-        """A prompt's own words, its metadata, and its labels by field."""
-        return cls(tokens_of(text), metadata, labels)
-
-
-@dataclass(frozen=True, slots=True)
 class Table:
     """The statements that are true of enough rows, and not of all."""
 
-    names: list[str]
-    of: list[Of]
+    said: list[Statement]
     atoms_E: NDArray[np.int32]
     """Of each entry (a row that an atom is true of) the atom; entries are in the order of rows."""
     starts_N: NDArray[np.int64]
@@ -62,7 +46,7 @@ class Table:
         """All statements that are true of at least `least` rows and false of as many."""
         import numpy as np
 
-        numbers: dict[tuple[Of, str], int] = {}
+        numbers: dict[Statement, int] = {}
         longer = _lengths(inputs)
         categories = _categories(inputs)
         entries = [[numbers.setdefault(said, len(numbers)) for said in _said(each, longer, categories)] for each in inputs]
@@ -70,14 +54,14 @@ class Table:
         flat = np.fromiter((number for row in entries for number in row), dtype=np.int32, count=int(lengths.sum()))
         held = np.bincount(flat, minlength=len(numbers))
         kept = (held >= least) & (held <= len(inputs) - least)
-        order = [number for _, number in sorted((said, number) for said, number in numbers.items() if kept[number])]
+        said_of = sorted(said for said, number in numbers.items() if kept[number])
+        order = [numbers[said] for said in said_of]
         place = np.full(len(numbers), -1, dtype=np.int32)
         place[order] = np.arange(len(order), dtype=np.int32)
         mapped, rows = place[flat], np.repeat(np.arange(len(inputs)), lengths)
         good = mapped >= 0
         starts = np.concatenate([[0], np.cumsum(np.bincount(rows[good], minlength=len(inputs)))])
-        said_of = list(numbers)
-        return cls([said_of[n][1] for n in order], [said_of[n][0] for n in order], mapped[good], starts)
+        return cls(said_of, mapped[good], starts)
 
     def sums(self, rows: Places, values_N: Floats) -> tuple[Floats, Floats]:
         """Of the rows at these places: how many each atom is true of, and the sum of their values; [A] each."""
@@ -87,7 +71,7 @@ class Table:
         first = np.repeat(self.starts_N[rows], sizes)
         within = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         atoms = self.atoms_E[first + within]
-        count = len(self.names)
+        count = len(self.said)
         inside_A = np.bincount(atoms, minlength=count).astype(np.float64)
         sums_A: Floats = np.bincount(atoms, weights=np.repeat(values_N[rows], sizes), minlength=count).astype(np.float64)
         return inside_A, sums_A
@@ -101,18 +85,18 @@ class Table:
         return found
 
 
-def _said(each: Input, longer: Sequence[int], categories: Mapping[str, frozenset[str]]) -> Iterator[tuple[Of, str]]:
+def _said(each: Input, longer: Sequence[int], categories: Mapping[str, frozenset[str]]) -> Iterator[Statement]:
     for field, label in each.labels.items():
         if label is not None:
-            yield "label", f"{field or 'label'}={label}"
+            yield Statement("label", field, label)
     for name, kept in categories.items():
         if (value := shown(each.metadata.get(name))) in kept:
-            yield "column", f"{name}={value}"
+            yield Statement("column", name, value)
     count = len(each.words)
     for bound in longer:
-        yield "length", f"length >= {bound} words" if count >= bound else f"length < {bound} words"
+        yield Statement("length", ">=" if count >= bound else "<", str(bound))
     for word in list(dict.fromkeys(each.words))[:_MOST_WORDS]:
-        yield "word", f'word "{word}"' if word != "0" else "a number"
+        yield Statement("word", "", word)
 
 
 def _lengths(inputs: Sequence[Input]) -> list[int]:

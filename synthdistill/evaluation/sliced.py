@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from synthdistill.evaluation import found_slices, labels, slices
-from synthdistill.evaluation.comparison import ALL, Row, as_dict, rounded, significant, systems_of
-from synthdistill.evaluation.predicates import Input
+from synthdistill.evaluation.comparison import ALL, Row, as_dict, rounded, shown, significant, systems_of
+from synthdistill.evaluation.statements import Input, Statement, Where
 from synthdistill.evaluation.statistics import STUDENT, TEACHER, bootstrap
 from synthdistill.records import Prompt
 
@@ -22,10 +22,11 @@ _EXAMPLES = 5
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The rows with all of their slices, by what each slice is made, and what is known of each input."""
+    """The rows with all of their slices, by what each slice that the recipe does not name is made, and what is known of each input."""
 
     rows: list[Row]
     kinds: dict[str, slices.Kind]
+    where: dict[str, Where]
     ids: list[str]
     inputs: list[Input]
 
@@ -46,8 +47,15 @@ def cut_up(prompts: Sequence[Prompt], rows: Sequence[Row], teacher: Mapping[str,
         Input.of(prompt.text, prompt.metadata, {field: column[place] for field, column in columns.items()})
         for place, prompt in enumerate(prompts)
     ]
-    kinds = {name: each.kind for name, each in more.items()}
-    return Cut(slices.put(rows, more), kinds, [prompt.id for prompt in prompts], inputs)
+    held = {(name, shown(value)) for prompt in prompts for name, value in prompt.metadata.items()}
+    columns_of: dict[str, Where] = {f"{name}={value}": [[Statement("column", name, value)]] for name, value in held}
+    return Cut(
+        rows=slices.put(rows, more),
+        kinds={name: each.kind for name, each in more.items()},
+        where=columns_of | {name: each.where for name, each in more.items()},
+        ids=[prompt.id for prompt in prompts],
+        inputs=inputs,
+    )
 
 
 def add(report: dict[str, Any], cut: Cut, metric: str) -> None:
@@ -57,7 +65,7 @@ def add(report: dict[str, Any], cut: Cut, metric: str) -> None:
     for each in report["slices"]:
         name = each["slice"]
         each["kind"] = "all" if name == ALL else cut.kinds.get(name, "column")
-        each |= {key: beside[name][key] for key in ("gap", "interval", "p_adjusted")}
+        each |= {key: beside[name][key] for key in ("gap", "interval", "p_adjusted")} | {"where": cut.where.get(name, [])}
     found, reason = _found(cut, metric)
     worst = slices.worst(cut.rows, cut.ids, metric, systems_of(report["systems"]))
     report["slices"] += [_chosen(each, "found") for each in found] + ([_chosen(worst, "worst")] if worst else [])
@@ -97,6 +105,7 @@ def _figures(each: found_slices.Found, scores: Sequence[Sequence[float]], cluste
     return {
         "slice": each.name,
         "words": each.words,
+        "where": [each.said],
         "n": paired.n,
         "rows": len(each.members),
         "share": rounded(len(each.members) / len(scores)),

@@ -1,6 +1,6 @@
 """Rows that are looked at by themselves beside the columns that a recipe names: by length, by rare label, and the worst of all.
 
-    more = of_inputs(prompts, labels)            # {"length=1-7 words": Slice("length", [0, 4, ...]), ...}
+    more = of_inputs(prompts, labels)            # {"length=1-7 words": Slice("length", [0, 4, ...], ...), ...}
     rows = put(rows, more)                       # the rows, each with the slices that it is in
     tail = worst(rows, ids, "exact_match", systems)     # the tenth on which the student does worst
 
@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from synthdistill.evaluation.comparison import Row, rounded
 from synthdistill.evaluation.request_words import tokens_of
+from synthdistill.evaluation.statements import Statement, Where
 from synthdistill.evaluation.statistics import STUDENT, TEACHER
 
 Kind = Literal["all", "column", "length", "rare", "worst", "found"]
@@ -32,17 +33,18 @@ _EXAMPLES = 5
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """What it is made by, and the places of its rows."""
+    """What it is made by, the places of its rows, and what is said of them."""
 
     kind: Kind
     members: list[int]
+    where: Where
 
 
 def of_inputs(texts: Sequence[str], labels: Mapping[str, Sequence[str | None]]) -> dict[str, Slice]:
     """Bands of the prompts' own words, and for each closed field of the answers (`labels.columns`) its rare labels, by their names."""
     found = _lengths([len(tokens_of(text)) for text in texts])
     for field, column in labels.items():
-        found |= _rare(field or "label", column)
+        found |= _rare(field, column)
     return {name: each for name, each in found.items() if len(each.members) >= LEAST}
 
 
@@ -94,8 +96,14 @@ def _lengths(counts: Sequence[int]) -> dict[str, Slice]:
     members: list[list[int]] = [[] for _ in bands]
     for place, count in enumerate(counts):
         members[next(number for number, (_, top) in enumerate(bands) if count <= top)].append(place)
-    bounds = [(f"{low}-{high}" if low < high else f"{low}") for low, high in bands]
-    return {f"length={bound} words": Slice("length", own) for bound, own in zip(bounds, members, strict=True)}
+    return {
+        f"length={low}-{high} words" if low < high else f"length={low} words": Slice("length", own, [_between(low, high)])
+        for (low, high), own in zip(bands, members, strict=True)
+    }
+
+
+def _between(low: int, high: int) -> list[Statement]:
+    return [Statement("length", ">=", str(low)), Statement("length", "<", str(high + 1))]
 
 
 def _rare(field: str, column: Sequence[str | None]) -> dict[str, Slice]:
@@ -111,4 +119,5 @@ def _rare(field: str, column: Sequence[str | None]) -> dict[str, Slice]:
     if not most:
         return {}
     members = [place for place, label in enumerate(column) if label is not None and known[label] <= most]
-    return {f"{field}=rare (<= {most} of {rows})": Slice("rare", members)}
+    where = [[Statement("label", field, label)] for label in sorted(known) if known[label] <= most]
+    return {f"{field or 'label'}=rare (<= {most} of {rows})": Slice("rare", members, where)}
