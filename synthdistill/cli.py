@@ -614,7 +614,7 @@ def _judged(
     """After eval: the report, the verdict, and exit 4 where the gate was not passed."""
     from synthdistill import console
     from synthdistill.evaluation import gate
-    from synthdistill.report import figures, page, words
+    from synthdistill.report import figures, page, verdict
 
     evaluated = manifests["eval"]
     path = page.write(job.place)
@@ -624,7 +624,7 @@ def _judged(
         if tell_stages:
             console.say(console.stage_line("eval", evaluated))
         console.say("")
-        console.say(words.verdict(figures.load(job.place)))
+        console.say(verdict.verdict(figures.load(job.place)))
         console.say(f"report: {path}")
         for name, where in (more or {}).items():
             console.say(f"{name}: {where}")
