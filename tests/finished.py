@@ -157,7 +157,7 @@ def _train(place: Run, filtered: Manifest, draw: random.Random) -> Manifest:
 
 
 def _eval(place: Run, made: Sequence[dict[str, Any]], inputs: dict[str, str], changes: dict[str, Any], current: str | None) -> None:
-    opening = open_stage(place.stage("eval"), "eval", {"metrics": ["json_fields"]}, inputs=inputs, run=place)
+    opening = open_stage(place.stage("eval"), "eval", {"eval": {"metrics": ["json_fields"], "text_fields": []}}, inputs=inputs, run=place)
     outputs = []
     for role in ("student", "base", *(["current"] if current else [])):
         answers = [completion(row["prompt"], role, row[role]) for row in made]

@@ -65,7 +65,9 @@ def _text(chosen: Chosen | None, figures: Figures) -> str:
     price, alone = chosen.usd_per_1k, figures.system("teacher").usd_per_1k
     cost = "" if price is None else f" at {words.dollars(price)} per 1,000 answers"
     cost += f" ({words.dollars(alone)} with the teacher alone)" if price is not None and alone is not None else ""
-    promised = "" if chosen.promised is None else f" At least {words.share(chosen.promised)} was promised when it was chosen{_fitted(chosen)}."
+    promised = (
+        "" if chosen.promised is None else f" At least {words.share(chosen.promised)} was promised when it was chosen{_fitted(chosen)}."
+    )
     return (
         f"With a confidence of {chosen.threshold:.4g} or more the student answers {words.share(chosen.share_on_student)} of the held-out "
         f"prompts by itself, and the two together score {words.share(chosen.score)}{between}{cost}.{promised}"

@@ -2,7 +2,7 @@
 strokes and marks keep their size; colours come from the page's style sheet, and every mark has a shape of its own.
 
 levels(comparison)         teacher (diamond), student (disc), base (square), student in use (triangle) between 0 and 100%
-gap(comparison, reach)     student minus teacher with its interval, against zero
+gap(comparison, reach)     student minus teacher (or whatever it is) with its interval, against zero
 bar(kept, lost, largest)   a step of the funnel
 amount(role, value, most)  one system's figure beside those of the others
 """
@@ -49,7 +49,7 @@ class Reach:
 
     def holds(self, value: float) -> bool:
         """Whether the value lies between the ends."""
-        return self.low <= value <= self.high
+        return self.low - 1e-9 <= value <= self.high + 1e-9
 
 
 SHARES = Reach(0.0, 1.0, [0.0, 0.25, 0.5, 0.75, 1.0])
@@ -83,8 +83,8 @@ def levels(row: Comparison) -> Markup:
     return _strip(f"{_named(row)}, n = {row.n}: {told or 'nothing could be scored'}", drawn)
 
 
-def gap(row: Comparison, reach: Reach) -> Markup:
-    """Student minus teacher in points with its interval. An end of the interval beyond the axis is an arrow, not a cap."""
+def gap(row: Comparison, reach: Reach, what: str = "student minus teacher") -> Markup:
+    """A gap in points with its interval. An end of the interval beyond the axis is an arrow, not a cap."""
     drawn = [_tick(reach.place(tick), "zero" if tick == 0 else "tick") for tick in reach.ticks]
     if row.interval is not None:
         ends = (row.interval.low, row.interval.high)
@@ -93,7 +93,7 @@ def gap(row: Comparison, reach: Reach) -> Markup:
     if row.gap is not None:
         drawn.append(_at(reach.place(row.gap), SHAPES["student"]))
     told = "not known" if row.gap is None else f"{words.points(row.gap)} points, 95% interval {words.span(row.interval, signed=True)}"
-    return _strip(f"{_named(row)}, n = {row.n}: student minus teacher {told}", drawn)
+    return _strip(f"{_named(row)}, n = {row.n}: {what} {told}", drawn)
 
 
 def gap_reach(rows: Iterable[Comparison], enough: int) -> Reach:

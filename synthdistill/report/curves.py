@@ -87,9 +87,7 @@ def learning(levels: Sequence[Level]) -> Markup:
 def _score_tick(heights: Reach, tick: float) -> Markup:
     y = number((100 - heights.place(tick)) / 100 * CURVE)
     line = Markup('<line class="tick" x1="0" x2="100%" y1="{0}" y2="{0}"/>').format(y)
-    return line + Markup('<text class="tick-label" x="-8" y="{}" dy="0.35em" text-anchor="end">{}</text>').format(
-        y, tick_text(tick, False)
-    )
+    return line + Markup('<text class="tick-label" x="-8" y="{}" dy="0.35em" text-anchor="end">{}</text>').format(y, tick_text(tick, False))
 
 
 def _path(points: list[tuple[float, float]], across: Reach, heights: Reach, place: int, *, dots: bool = True) -> Markup:
@@ -102,9 +100,7 @@ def _path(points: list[tuple[float, float]], across: Reach, heights: Reach, plac
     ).format(CURVE, place, path)
     if not dots or (place == 0 and len(points) > 1):
         return line
-    marks = (
-        Markup('<circle class="dot dot-{}" cx="{}%" cy="{}" r="4"/>').format(place, number(x), number(y / 100 * CURVE)) for x, y in at
-    )
+    marks = (Markup('<circle class="dot dot-{}" cx="{}%" cy="{}" r="4"/>').format(place, number(x), number(y / 100 * CURVE)) for x, y in at)
     return line + joined(marks)
 
 

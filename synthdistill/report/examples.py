@@ -50,7 +50,8 @@ class Shelf:
 
     def browser(self, most: int = MOST, most_bytes: int = BYTES) -> Browser:
         """As many of the first ones as there is room for. One that is too large by itself makes room for those after it."""
-        kept, slices, size = [], set[str](), 0
+        kept: list[str] = []
+        slices, size = set[str](), 0
         for text, names in zip(self.rows, self.names, strict=True):
             safe = in_script(text)
             length = len(safe.encode("utf-8", "replace"))
@@ -96,11 +97,13 @@ def slices_of(prompt: Prompt) -> list[str]:
 def _marked(figures: Figures) -> dict[str, list[str]]:
     """Prompt id -> the slices whose examples it is among."""
     found: dict[str, list[str]] = {}
-    for each in (*(figures.found_slices or []), *(figures.slices or [])):
-        for prompt_id in each.examples or []:
+    listed = [(each.slice, each.examples) for each in figures.found_slices or []]
+    listed += [(each.slice, each.examples) for each in figures.slices or []]
+    for name, examples in listed:
+        for prompt_id in examples or []:
             names = found.setdefault(prompt_id, [])
-            if words.short(each.slice) not in names:
-                names.append(words.short(each.slice))
+            if words.short(name) not in names:
+                names.append(words.short(name))
     return found
 
 

@@ -52,6 +52,16 @@ class System:
     interval: Interval | None = None
     gap: Measured | None = None
 
+    @property
+    def p50(self) -> float | None:
+        """The median latency."""
+        return self.latency_ms.p50 if self.latency_ms else None
+
+    @property
+    def p95(self) -> float | None:
+        """The latency that one answer in twenty exceeds."""
+        return self.latency_ms.p95 if self.latency_ms else None
+
 
 @dataclass(frozen=True, slots=True)
 class Check:

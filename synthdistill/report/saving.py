@@ -72,7 +72,7 @@ def _baseline(who: str, found: Baseline, figures: Figures) -> str:
     if found.gap and found.gap.value is not None:
         between = f", 95% {words.span(found.gap.interval, signed=True)}" if found.gap.interval else ""
         n = _rows(figures.whole.n if figures.whole else figures.n)
-        told += f"; the student is {words.points(found.gap.value)} points from it{between}{n}"
+        told += f"; student minus it: {words.points(found.gap.value)} points{between}{n}"
     ends = {True: "It would do as well as the student.", False: "It would not do.", None: "Whether it would do cannot be said."}
     return f"{told}. {ends[found.would_do]}" + (f" {_sentence(found.reason)}" if found.reason else "")
 

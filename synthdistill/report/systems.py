@@ -57,10 +57,10 @@ def table(figures: Figures) -> Table:
 def measures(figures: Figures) -> list[Measure]:
     """Speed, latency, memory and cost, each where at least two systems have it."""
     kinds: list[tuple[str, str, Callable[[System], float | None], Callable[[float], str]]] = [
-        ("Tokens/s, one prompt at a time", "more is better", lambda it: it.tokens_per_s_single, words.count),
+        ("Tokens/s, one at a time", "more is better", lambda it: it.tokens_per_s_single, words.count),
         ("Tokens/s, at saturation", "more is better", lambda it: it.tokens_per_s, words.count),
-        ("Latency, p50", "less is better", lambda it: it.latency_ms and it.latency_ms.p50, words.milliseconds),
-        ("Latency, p95", "less is better", lambda it: it.latency_ms and it.latency_ms.p95, words.milliseconds),
+        ("Latency, p50", "less is better", lambda it: it.p50, words.milliseconds),
+        ("Latency, p95", "less is better", lambda it: it.p95, words.milliseconds),
         ("Memory", "less is better", lambda it: it.memory_mb, words.megabytes),
         ("Dollars per 1,000 answers", "less is better", lambda it: it.usd_per_1k, words.dollars),
     ]
@@ -83,8 +83,8 @@ def _cells(figures: Figures, role: str) -> list[str]:
         words.large(system.parameters),
         words.count(system.tokens_per_s_single),
         words.count(system.tokens_per_s),
-        words.milliseconds(system.latency_ms and system.latency_ms.p50),
-        words.milliseconds(system.latency_ms and system.latency_ms.p95),
+        words.milliseconds(system.p50),
+        words.milliseconds(system.p95),
         words.megabytes(system.memory_mb),
         words.dollars(system.usd_per_1k),
         *map(words.count, ends),
