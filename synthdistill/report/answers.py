@@ -115,7 +115,7 @@ def _whole(answer: Answer) -> list[str]:
 
 
 def cut(text: str, longest: int = LONGEST) -> str:
-    """Lone surrogates (an escape in a model's JSON) cannot be written as UTF-8; a text that is too long says so."""
+    """What no page can hold is replaced (lone surrogates, which a model's JSON may escape, and NUL); a text that is too long says so."""
     whole = len(text)
-    text = text[:longest].encode("utf-8", "replace").decode()
+    text = text[:longest].encode("utf-8", "replace").decode().replace("\0", "\ufffd")
     return text if whole <= longest else f"{text} \u2026 ({whole - longest:,} more characters)"

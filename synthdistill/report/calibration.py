@@ -12,7 +12,7 @@ from synthdistill.report import curves, words
 from synthdistill.report.figures import Figures
 from synthdistill.report.parts import Bin, Calibrated, Calibration, Reliability
 
-COLUMNS = ("", "confidence", "right", "n")
+COLUMNS = ("scaling", "confidence", "right", "n")
 SLICES = ("slice", "n", "confidence", "right", "error before", "after", "expected by chance")
 MOST = 30
 

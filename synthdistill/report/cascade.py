@@ -12,7 +12,7 @@ from synthdistill.report import curves, words
 from synthdistill.report.figures import Figures
 from synthdistill.report.parts import Chosen, Point
 
-COLUMNS = ("", "confidence at least", "on the student", "score", "95% interval", "$ per 1,000")
+COLUMNS = ("confidence at least", "on the student", "score", "95% interval", "$ per 1,000", "which")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,12 @@ def cascade(figures: Figures) -> Cascade | None:
 
 def _cells(mark: str, point: Point) -> list[str]:
     return [
-        mark,
         words.NONE if point.threshold is None else f"{point.threshold:.4g}",
         words.share(point.share_on_student),
         words.share(point.score),
         words.span(point.interval),
         words.dollars(point.usd_per_1k),
+        mark,
     ]
 
 

@@ -21,7 +21,7 @@ from synthdistill.report.calibration import calibration
 from synthdistill.report.cascade import COLUMNS as POINTS
 from synthdistill.report.cascade import cascade
 from synthdistill.report.comparisons import metrics
-from synthdistill.report.examples import Browser, shelf
+from synthdistill.report.examples import MOST, Browser, shelf
 from synthdistill.report.figures import SYSTEMS, Figures, load
 from synthdistill.report.funnel import funnel
 from synthdistill.report.gate import checks
@@ -53,7 +53,7 @@ def write(place: Run) -> Path:
     manifests = stages(place)
     figures = load(place)
     every = shelf(place, figures)
-    examples = every.browser()
+    examples = every.browser(most=MOST)
     beside = place.stage("eval") / MORE
     if examples.left_out:
         all_of_them = every.browser(most=len(every.rows), most_bytes=_MORE_BYTES)
