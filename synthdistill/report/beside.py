@@ -171,7 +171,7 @@ def _examples(pair: Pair) -> Browser:
         right = [each.equals(gold or teacher) for each in (that, this)]
         kind = {(True, False): "broken", (False, True): "mended"}.get((right[0], right[1]), "changed")
         first = {"gold": gold} if gold is not None else {}
-        said = first | {"teacher": teacher, pair.that.label: that, pair.this.label: this}
+        said = first | {"teacher": teacher, f"run {pair.that.label}": that, f"run {pair.this.label}": this}
         ranked.append((list(SHOWS).index(kind), row.prompt.id, shown(row.prompt, said) | {"is": [kind]}))
     shelf = Shelf(SHOWS)
     for _, _, example in sorted(ranked, key=lambda each: each[:2]):

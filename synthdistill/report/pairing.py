@@ -64,8 +64,7 @@ class Pair:
         """
         if this.folder == that.folder:
             raise RecipeError(f"{this.folder} beside itself has nothing to show", "Give two runs, as runs/NAME/old runs/NAME/new")
-        alike = this.folder.parent == that.folder.parent
-        one, other = (_side(place, place.name if alike else f"{place.folder.parent.name}/{place.name}") for place in (this, that))
+        one, other = (_side(place, label) for place, label in zip((this, that), _labels(this, that), strict=True))
         teacher = by_prompt(this.stage("generate"), "completions-held_out")
         rows = [
             Row(mine, one.answers[mine.id], other.answers[its.id], teacher.get(mine.id))
@@ -77,6 +76,14 @@ class Pair:
                 "Compare runs whose held-out rows have the same words",
             )
         return cls(one, other, rows, len(one.prompts) - len(rows), len(other.prompts) - len(rows))
+
+
+def _labels(this: Run, that: Run) -> tuple[str, str]:
+    """As short as tells them apart: their own names, with their recipes', or as new and old."""
+    if this.folder.parent == that.folder.parent:
+        return this.name, that.name
+    one, other = (f"{run.folder.parent.name}/{run.name}" for run in (this, that))
+    return (one, other) if one != other else (f"{one} (new)", f"{other} (old)")
 
 
 def _side(place: Run, label: str) -> Side:
