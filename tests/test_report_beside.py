@@ -15,6 +15,7 @@ from hypothesis import strategies as some
 
 from synthdistill import shards
 from synthdistill.errors import RecipeError, UnfinishedError
+from synthdistill.evaluation.metrics import Given
 from synthdistill.evaluation.two_students import Both, compared
 from synthdistill.records import Completion, Prompt
 from synthdistill.report import beside
@@ -147,7 +148,7 @@ def prompt(number: int, group: str | None = None) -> Prompt:
 
 def test_the_difference_is_paired_with_an_interval_and_n():
     rows = [Both(prompt(n), "right" if n < 90 else "wrong", "right" if n < 80 else "wrong", "right", ["a=1"]) for n in range(100)]
-    found = {(row.metric, row.slice): row for row in compared(rows, ["exact_match"])}[("exact_match", "all")]
+    found = {(row.metric, row.slice): row for row in compared(rows, ["exact_match"], Given())}[("exact_match", "all")]
 
     assert (found.student, found.teacher, found.gap, found.n) == (0.9, 0.8, 0.1, 100)
     assert found.interval is not None
@@ -157,8 +158,8 @@ def test_the_difference_is_paired_with_an_interval_and_n():
 @given(some.lists(some.tuples(some.booleans(), some.booleans()), min_size=2, max_size=60))
 def test_the_difference_turns_round_with_the_runs(hits: list[tuple[bool, bool]]):
     said = {True: "right", False: "wrong"}
-    there = compared([Both(prompt(n), said[a], said[b], "right") for n, (a, b) in enumerate(hits)], ["exact_match"])[0]
-    back = compared([Both(prompt(n), said[b], said[a], "right") for n, (a, b) in enumerate(hits)], ["exact_match"])[0]
+    there = compared([Both(prompt(n), said[a], said[b], "right") for n, (a, b) in enumerate(hits)], ["exact_match"], Given())[0]
+    back = compared([Both(prompt(n), said[b], said[a], "right") for n, (a, b) in enumerate(hits)], ["exact_match"], Given())[0]
 
     assert there.gap == pytest.approx(-(back.gap or 0.0))
     assert there.gap == pytest.approx(sum(a - b for a, b in hits) / len(hits), abs=1e-6)
@@ -215,4 +216,4 @@ def test_the_same_runs_give_the_same_bytes(old: Run, tmp_path: Path):
 def test_without_gold_the_teacher_says_what_is_right():
     rows = [Both(replace(prompt(n), reference=None), "same", "other", "same") for n in range(5)]
 
-    assert [row.gap for row in compared(rows, ["exact_match", "agreement"])] == [None, 1.0]
+    assert [row.gap for row in compared(rows, ["exact_match", "agreement"], Given())] == [None, 1.0]

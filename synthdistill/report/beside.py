@@ -22,6 +22,7 @@ from synthdistill.report.examples import Browser, Shelf, shown, slices_of
 from synthdistill.report.pairing import Pair, Row, Side
 from synthdistill.report.verdict import verdict
 from synthdistill.shards import seal
+from synthdistill.stages import measures
 
 SHOWS = {"broken": "right before, wrong now", "mended": "wrong before, right now", "changed": "another answer"}
 _SURE = 0.05
@@ -49,13 +50,18 @@ class Beside:
 
 
 def beside(pair: Pair) -> Beside:
-    """Compare them."""
+    """Compare them, by the metrics of the newer run that can be told from an answer alone.
+
+    Raises:
+        MissingError: the library of a metric is not installed.
+        RecipeError: a function of the user's is gone.
+    """
     config = pair.this.manifest.config.get("eval", {})
-    names = [*dict.fromkeys([*(name for name in config.get("metrics", []) if name in metrics.METRICS), "agreement"])]
-    fields = frozenset(config.get("text_fields", []))
-    found = compared([_both(row) for row in pair.rows], names, text_fields=fields)
+    names = list(dict.fromkeys([*map(measures.by_row, config.get("metrics", [])), "agreement"]))
+    given = measures.prepare(names, config.get("text_fields", []), [row.prompt for row in pair.rows], pair.this.place.base)
+    found = compared([_both(row) for row in pair.rows], names, given)
     gold = any(row.prompt.reference is not None for row in pair.rows)
-    score = pair.this.figures.score or names[0]
+    score = measures.by_row(pair.this.figures.score or names[0])
     score = score if gold and any(row.metric == score for row in found) else "agreement"
     whole = next(row for row in found if row.metric == score and row.slice == ALL)
     return Beside(_sentence(pair, whole), score, _table(pair.that, pair.this), found, _moved(found, score))
