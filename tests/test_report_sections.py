@@ -21,7 +21,7 @@ from synthdistill.report.page import write
 from synthdistill.report.parts import Baseline, Bin, Chosen, Measured, NonInferiority, Point
 from synthdistill.report.saving import sentences
 from synthdistill.report.slices import slices as sliced
-from synthdistill.report.systems import measures, table
+from synthdistill.report.systems import measures, quality, speed
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -94,7 +94,7 @@ def test_charts_of_two_axes_say_in_words_what_they_show_and_have_a_table(run: An
     page = page_of(run)
 
     assert "<desc>0% on the student: 96.0% (94.8 to 97.2); 4% on the student" in page
-    assert "<desc>before, confidence 15.0%: 0.0% right, n = 70" in page
+    assert "<desc>before, confidence 15.0%: score 0.0%, n = 70" in page
     assert 'aria-label="Points of the cascade"' in page
     assert 'aria-label="Bins of confidence"' in page
 
@@ -292,16 +292,17 @@ def test_what_was_not_calibrated_says_why(tmp_path: Path):
 def test_further_systems_stand_in_tables_and_charts(run: Any):
     figures = load(run)
 
-    assert [row.role for row in table(figures).rows] == ["teacher", "student", "base", "qwen3-4b", "tfidf"]
-    assert "Student ahead by" in table(figures).columns
+    assert [row.role for row in quality(figures).rows] == ["teacher", "student", "base", "qwen3-4b", "tfidf"]
+    assert "Student ahead by" in quality(figures).columns
     assert "qwen3-4b 92.0%" in text_of(run)
     assert "qwen3-4b 92.0%, base 41.0%, teacher 96.0%, student 94.8%" in page_of(run).replace("tfidf 89.8%, ", "")
 
 
 def test_columns_that_no_system_has_are_left_out(tmp_path: Path):
-    columns = table(load(finished(tmp_path, rows=4))).columns
+    figures = load(finished(tmp_path, rows=4))
 
-    assert "Memory" not in columns and "Student ahead by" not in columns and "Score" in columns
+    assert "Memory" not in speed(figures).columns and "Latency p50" in speed(figures).columns
+    assert "Student ahead by" not in quality(figures).columns and "Score" in quality(figures).columns
 
 
 def test_speed_cost_and_memory_are_drawn_for_those_that_have_them(run: Any):

@@ -12,9 +12,9 @@ from synthdistill.report import curves, words
 from synthdistill.report.figures import Figures
 from synthdistill.report.parts import Bin, Calibrated, Calibration, Reliability
 
-COLUMNS = ("scaling", "confidence", "right", "n")
-SLICES = ("slice", "n", "confidence", "right", "error before", "after", "expected by chance")
-MOST = 30
+COLUMNS = ("scaling", "confidence", "score", "n")
+SLICES = ("slice", "n", "confidence", "score", "error before", "after", "expected by chance")
+MOST = 15
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,7 +159,7 @@ def reliability(before: Sequence[Bin], after: Sequence[Bin]) -> Markup:
         if len(points) > 1:
             drawn.append(_path(points, SHARES, SHARES, 2 if name == "before" else 1, dots=False))
         drawn += [_marked(number(SHARES.place(x)), _up(SHARES, y), SHAPES[kind]) for x, y in points]
-        said += [f"{name}, confidence {words.share(b.confidence)}: {words.share(b.accuracy)} right, n = {b.n}" for b in bins]
+        said += [f"{name}, confidence {words.share(b.confidence)}: score {words.share(b.accuracy)}, n = {b.n}" for b in bins]
     return _drawn("Score over confidence", "; ".join(said), drawn)
 
 

@@ -31,7 +31,7 @@ from synthdistill.report.provenance import provenance
 from synthdistill.report.saving import sentences
 from synthdistill.report.sets import sets
 from synthdistill.report.slices import slices
-from synthdistill.report.systems import measures, table
+from synthdistill.report.systems import measures, quality, speed
 from synthdistill.report.training import training
 from synthdistill.report.verdict import verdict
 from synthdistill.runs import Run
@@ -91,7 +91,8 @@ def _page(place: Run, figures: Figures, manifests: dict[str, Manifest], examples
         funnel=_drawn_funnel(manifests),
         training=training(place, manifests["train"]),
         spending=_spending(manifests),
-        systems=table(figures),
+        quality=quality(figures),
+        speed=speed(figures),
         measures=measures(figures),
         metrics=metrics(figures),
         sets=sets(figures),

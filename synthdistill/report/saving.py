@@ -39,9 +39,11 @@ def _near_enough(found: NonInferiority | None) -> Iterator[Line]:
     if found.holds:
         yield Line(about, f"The student is within {margin} at 95% confidence: {gap}.")
         return
-    more = f" {words.count(found.n_needed)} rows would be needed for a statement at 80% power." if found.n_needed else ""
-    reason = f" {_sentence(found.reason)}" if found.reason else ""
-    yield Line(about, f"That the student is within {margin} cannot be said at 95% confidence: {gap}.{more}{reason}")
+    if found.n_needed:
+        more = f" {words.count(found.n_needed)} rows would be needed for a statement at 80% power."
+    else:
+        more = f" {_sentence(found.reason)}" if found.reason else ""
+    yield Line(about, f"That the student is within {margin} cannot be said at 95% confidence: {gap}.{more}")
 
 
 def _money(figures: Figures) -> Iterator[Line]:

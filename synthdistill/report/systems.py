@@ -4,7 +4,7 @@ for row in table(figures): row.role, row.cells
 for measure in measures(figures): measure.title, measure.bars
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -12,10 +12,8 @@ from markupsafe import Markup
 from synthdistill.report import charts, words
 from synthdistill.report.figures import Figures, System
 
-COLUMNS = (
-    *("Score", "95% interval", "Student ahead by", "Parameters", "Tokens/s alone", "Tokens/s in a batch", "Latency p50", "p95"),
-    *("Memory", "$ per 1,000", "Answered", "Cut", "Failed"),
-)
+QUALITY = ("Score", "95% interval", "Student ahead by", "Parameters", "Answered", "Cut", "Failed")
+SPEED = ("Tokens/s alone", "Tokens/s in a batch", "Latency p50", "Latency p95", "Memory", "$ per 1,000")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +21,6 @@ class Row:
     """A system and its cells, of which those that no system has are left out."""
 
     role: str
-    model: str
     cells: list[str]
 
 
@@ -44,14 +41,14 @@ class Measure:
     bars: list[tuple[str, str, Markup]]
 
 
-def table(figures: Figures) -> Table:
-    """All systems of a report."""
-    lines = {role: _cells(figures, role) for role in figures.roles}
-    used = [place for place in range(len(COLUMNS)) if any(line[place] != words.NONE for line in lines.values())]
-    rows = [
-        Row(role, words.short(figures.system(role).model or words.NONE), [lines[role][place] for place in used]) for role in figures.roles
-    ]
-    return Table([COLUMNS[place] for place in used], rows)
+def quality(figures: Figures) -> Table:
+    """Who each system is, what it scores, and what became of its answers."""
+    return _table(figures, QUALITY, _quality)
+
+
+def speed(figures: Figures) -> Table:
+    """How fast each system is, and what it takes."""
+    return _table(figures, SPEED, _speed)
 
 
 def measures(figures: Figures) -> list[Measure]:
@@ -73,7 +70,13 @@ def measures(figures: Figures) -> list[Measure]:
     return found
 
 
-def _cells(figures: Figures, role: str) -> list[str]:
+def _table(figures: Figures, columns: Sequence[str], cells: Callable[[Figures, str], list[str]]) -> Table:
+    lines = {role: cells(figures, role) for role in figures.roles}
+    used = [place for place in range(len(columns)) if any(line[place] != words.NONE for line in lines.values())]
+    return Table([columns[place] for place in used], [Row(role, [line[place] for place in used]) for role, line in lines.items()])
+
+
+def _quality(figures: Figures, role: str) -> list[str]:
     system, answers = figures.system(role), figures.answers.get(role)
     ends = (answers.answered, answers.cut, answers.failed) if answers else (None, None, None)
     return [
@@ -81,11 +84,17 @@ def _cells(figures: Figures, role: str) -> list[str]:
         words.span(system.interval) if system.interval else words.NONE,
         words.points(system.gap.value) if system.gap else words.NONE,
         words.large(system.parameters),
+        *map(words.count, ends),
+    ]
+
+
+def _speed(figures: Figures, role: str) -> list[str]:
+    system = figures.system(role)
+    return [
         words.count(system.tokens_per_s_single),
         words.count(system.tokens_per_s),
         words.milliseconds(system.p50),
         words.milliseconds(system.p95),
         words.megabytes(system.memory_mb),
         words.dollars(system.usd_per_1k),
-        *map(words.count, ends),
     ]
