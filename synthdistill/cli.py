@@ -310,16 +310,28 @@ def runs(recipe: Recipe, as_json: Json = False) -> None:
 
 
 @app.command()
-def report(folder: RunFolder, run: RunName = "main", as_json: Json = False) -> None:
-    """Write a run's HTML report again and say where it is."""
+def report(
+    folder: RunFolder,
+    newer: Annotated[Path | None, typer.Argument(metavar="[NEWER]", help="A second run: how its student does beside that of RUN.")] = None,
+    run: RunName = "main",
+    markdown: Annotated[str | None, typer.Option("--markdown", metavar="FILE", help="A summary for a pull request; - is stdout.")] = None,
+    junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="The checks of the gate as test cases, for CI.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a run's HTML report again, or that of two runs side by side, and say where it is."""
     from synthdistill import console
-    from synthdistill.report import page
+    from synthdistill.report import written
 
-    path = page.write(_find(folder, run))
+    if markdown == written.STDOUT and as_json:
+        raise RecipeError("--markdown - and --json both write to stdout", "Give --markdown a file")
+    found = written.write(_find(folder, run), None if newer is None else _find(newer, run), markdown=markdown, junit=junit)
     if as_json:
-        console.print_json({"report": str(path)})
+        console.print_json(found.files)
+    elif found.summary is not None:
+        sys.stdout.write(found.summary)
     else:
-        console.say(str(path))
+        for path in found.files.values():
+            console.say(path)
 
 
 @app.command()
@@ -614,7 +626,7 @@ def _judged(
     """After eval: the report, the verdict, and exit 4 where the gate was not passed."""
     from synthdistill import console
     from synthdistill.evaluation import gate
-    from synthdistill.report import figures, page, words
+    from synthdistill.report import figures, page, verdict
 
     evaluated = manifests["eval"]
     path = page.write(job.place)
@@ -624,7 +636,7 @@ def _judged(
         if tell_stages:
             console.say(console.stage_line("eval", evaluated))
         console.say("")
-        console.say(words.verdict(figures.load(job.place)))
+        console.say(verdict.verdict(figures.load(job.place)))
         console.say(f"report: {path}")
         for name, where in (more or {}).items():
             console.say(f"{name}: {where}")

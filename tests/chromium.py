@@ -40,6 +40,7 @@ class Pipe:
         self._numbers = itertools.count(1)
         self._rest = b""
         self.events: list[dict[str, Any]] = []
+        self._awaited: set[int] = set()
 
     def call(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
         """Send a command and wait for its result; events that come before it are kept."""
@@ -54,8 +55,12 @@ class Pipe:
             self.events.append(answer)
 
     def wait(self, method: str, session: str) -> None:
-        """Wait for an event of a page."""
-        while not any(event.get("method") == method and event.get("sessionId") == session for event in self.events):
+        """Wait for an event of a page, each of which is waited for once."""
+        while True:
+            for event in self.events:
+                if event.get("method") == method and event.get("sessionId") == session and id(event) not in self._awaited:
+                    self._awaited.add(id(event))
+                    return
             self.events.append(self._next())
 
     def _next(self) -> dict[str, Any]:
@@ -85,6 +90,30 @@ class Page:
         assert "exceptionDetails" not in done, done["exceptionDetails"]
         return done["result"].get("value")
 
+    def wait(self, event: str) -> None:
+        """Wait for an event of the page since it was opened that has not been waited for."""
+        self._pipe.wait(event, self._session)
+
+    def click(self, selector: str) -> None:
+        """Press and release the mouse in the middle of an element, which is scrolled into sight first."""
+        self.run(f"window.clicked = document.querySelector({json.dumps(selector)})")
+        self.run("clicked.scrollIntoView({ block: 'center', behavior: 'instant' })")
+        x, y = self.run("(({ left, top, width, height }) => [left + width / 2, top + height / 2])(clicked.getClientRects()[0])")
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def press(self, key: str, code: int, text: str = "") -> None:
+        """A key goes down and up again; `code` is its virtual key code."""
+        typed = {"text": text} if text else {}
+        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, code=key, windowsVirtualKeyCode=code, **typed)
+        self.call("Input.dispatchKeyEvent", type="keyUp", key=key, code=key, windowsVirtualKeyCode=code)
+
+    def write(self, text: str) -> None:
+        """Keys for a text, one by one."""
+        for each in text:
+            self.call("Input.dispatchKeyEvent", type="keyDown", key=each, text=each)
+            self.call("Input.dispatchKeyEvent", type="keyUp", key=each)
+
     def requested(self) -> list[str]:
         """The addresses that the page asked for."""
         events = [event for event in self._pipe.events if event.get("sessionId") == self._session]
@@ -104,7 +133,7 @@ def found() -> str | None:
 
 @contextmanager
 def browser(folder: Path) -> Iterator[Callable[..., Page]]:
-    """Start it; yields a function that opens a file at a width in CSS pixels."""
+    """Start it; yields a function that opens a file at a width in CSS pixels, with the network cut."""
     program = found()
     assert program is not None
     to_read, sending = os.pipe()
@@ -116,11 +145,12 @@ def browser(folder: Path) -> Iterator[Callable[..., Page]]:
     os.close(to_write)
     pipe = Pipe(sending, receiving)
 
-    def open_page(path: Path, *, width: int, height: int = 900, dark: bool = False, script: bool = True) -> Page:
+    def open_page(path: Path, *, width: int = 1280, height: int = 900, dark: bool = False, script: bool = True) -> Page:
         target = pipe.call("Target.createTarget", url="about:blank")["targetId"]
         page = Page(pipe, pipe.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"])
         for domain in ("Page", "Network", "Log", "Runtime"):
             page.call(f"{domain}.enable")
+        page.call("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=-1, uploadThroughput=-1)
         page.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
         page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
         page.call("Emulation.setScriptExecutionDisabled", value=not script)

@@ -157,7 +157,7 @@ def _train(place: Run, filtered: Manifest, draw: random.Random) -> Manifest:
 
 
 def _eval(place: Run, made: Sequence[dict[str, Any]], inputs: dict[str, str], changes: dict[str, Any], current: str | None) -> None:
-    opening = open_stage(place.stage("eval"), "eval", {"metrics": ["json_fields"]}, inputs=inputs, run=place)
+    opening = open_stage(place.stage("eval"), "eval", {"eval": {"metrics": ["json_fields"], "text_fields": []}}, inputs=inputs, run=place)
     outputs = []
     for role in ("student", "base", *(["current"] if current else [])):
         answers = [completion(row["prompt"], role, row[role]) for row in made]
@@ -196,7 +196,7 @@ def _report(made: Sequence[dict[str, Any]], current: str | None) -> dict[str, An
         },
         "answers": {name: {"answered": len(made), "cut": 0, "failed": 0} for name in ("teacher", "student", "base")},
         "comparisons": compared,
-        "slices": [],
+        "slices": [_kept(row) for row in compared if row["metric"] == "json_fields"],
         "retention": {"value": kept, "interval": {"low": kept - 0.017, "high": kept + 0.015}, "reason": None, "of": "reference"},
         "recovered": {"value": 0.93, "interval": {"low": 0.9, "high": 0.96}, "reason": None},
         "beats_base": {"value": 52.31, "interval": {"low": 49.9, "high": 54.7}, "reason": None},
@@ -214,6 +214,16 @@ def _report(made: Sequence[dict[str, Any]], current: str | None) -> dict[str, An
             "checks": [{"name": "retention", "value": kept - 0.017, "threshold": 0.92, "passed": True, "n": len(made)}],
         },
     } | more
+
+
+def _kept(row: dict[str, Any]) -> dict[str, Any]:
+    """A slice as reports of an older version have it."""
+    kept = row["student"] / row["teacher"]
+    return {
+        "slice": row["slice"],
+        "n": row["n"],
+        "retention": {"value": kept, "interval": None, "reason": None, "of": "reference", "n": row["n"]},
+    }
 
 
 def _beside(whole: dict[str, Any], current: str) -> dict[str, Any]:

@@ -149,6 +149,12 @@ def test_no_difference_on_any_row_is_not_certainty():
     assert found.recovered().interval.low == pytest.approx(1 - open_ / 0.8)
 
 
+def test_two_clusters_that_differ_have_the_widest_interval_there_is():
+    found = judged([(0, 0, 0), (0, 1, 0)], ["a", "b"]).gap(STUDENT, TEACHER)
+
+    assert (found.value, found.interval.low, found.interval.high) == (-0.5, -1.0, 0.0)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(*[st.sampled_from([0.0, 0.25, 1.0, NAN])] * 3, st.integers(0, 4)), max_size=12))
 def test_whatever_the_rows_nothing_is_nan_and_intervals_are_in_order(rows):

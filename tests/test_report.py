@@ -1,12 +1,11 @@
 import html
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import chromium
 import msgspec
 import pytest
 from finished import RECIPE, check, completion, finished
@@ -15,12 +14,14 @@ from synthdistill import shards
 from synthdistill.errors import StorageError, UnfinishedError
 from synthdistill.manifest import Accepted, Counts, TermsUsed, load
 from synthdistill.records import Comparison, Interval, Prompt
-from synthdistill.report import charts, words
-from synthdistill.report.examples import browser as examples_of
-from synthdistill.report.examples import in_script
-from synthdistill.report.figures import Check, Cost, Current, Figures, Gate, Measured
+from synthdistill.report import charts, curves, words
+from synthdistill.report.examples import Shelf, in_script, shelf
+from synthdistill.report.figures import Check, Cost, Current, Figures, Gate
+from synthdistill.report.figures import load as figures_of
 from synthdistill.report.funnel import funnel
 from synthdistill.report.page import write
+from synthdistill.report.parts import Measured
+from synthdistill.report.verdict import verdict
 
 RUNS_A_SCRIPT = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
 ENDS_THE_BLOCK = "</script><script>document.title='taken'</script><!--<script>"
@@ -43,7 +44,7 @@ def text_of(place: Any) -> str:
 
 def data_of(place: Any) -> list[dict[str, Any]]:
     page = write(place).read_text(encoding="utf-8")
-    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])["rows"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -64,7 +65,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_verdict_of_a_run_that_passed():
-    said = words.verdict(Figures(retention=kept(), cost=Cost(0.22, "dollars"), gate=passed()))
+    said = verdict(Figures(retention=kept(), cost=Cost(0.22, "dollars"), gate=passed()))
 
     assert said == (
         "The student keeps 96.1% (95% interval 94.2 to 97.6, n = 700) of the teacher\u2019s score at 22% of its cost; "
@@ -75,9 +76,7 @@ def test_verdict_of_a_run_that_passed():
 def test_verdict_names_the_lower_bound_where_retention_failed():
     gate = Gate(False, [Check("retention", 0.942, 0.95, False, 700)])
 
-    assert words.verdict(Figures(retention=kept(), gate=gate)).endswith(
-        "score; the gate of 95% is not passed, as the lower bound is 94.2%."
-    )
+    assert verdict(Figures(retention=kept(), gate=gate)).endswith("score; the gate of 95% is not passed, as the lower bound is 94.2%.")
 
 
 def test_verdict_names_the_slice_that_failed():
@@ -85,29 +84,29 @@ def test_verdict_names_the_slice_that_failed():
         False, [*passed().checks, Check("retention hard=typo", 0.802, 0.85, False, 44), Check("retention hard=x", 0.7, 0.85, False)]
     )
 
-    assert words.verdict(Figures(retention=kept(), gate=gate)).endswith(
+    assert verdict(Figures(retention=kept(), gate=gate)).endswith(
         "; the gate is not passed: retention hard=typo 80.2%, 85% asked and 1 more."
     )
 
 
 def test_verdict_without_a_reference_speaks_of_agreement():
-    said = words.verdict(Figures(retention=kept(of="agreement"), gate=passed()))
+    said = verdict(Figures(retention=kept(of="agreement"), gate=passed()))
 
     assert said.startswith("The student agrees with its teacher on 96.1% (95% interval 94.2 to 97.6, n = 700) of the held-out answers;")
 
 
 def test_verdict_without_a_cost_says_nothing_of_it():
-    said = words.verdict(Figures(retention=kept(), cost=Cost(None, "unknown: the student's cost is not"), gate=passed()))
+    said = verdict(Figures(retention=kept(), cost=Cost(None, "unknown: the student's cost is not"), gate=passed()))
 
     assert "cost" not in said
 
 
 def test_verdict_says_when_the_student_costs_more():
-    assert "at 1.3 times its cost" in words.verdict(Figures(retention=kept(), cost=Cost(1.3, "dollars")))
+    assert "at 1.3 times its cost" in verdict(Figures(retention=kept(), cost=Cost(1.3, "dollars")))
 
 
 def test_verdict_without_retention_gives_the_reason():
-    said = words.verdict(Figures(retention=Measured(reason="the score to be divided by is 0")))
+    said = verdict(Figures(retention=Measured(reason="the score to be divided by is 0")))
 
     assert said == "The student could not be held against its teacher: the score to be divided by is 0; no gate is set."
 
@@ -115,7 +114,7 @@ def test_verdict_without_retention_gives_the_reason():
 def test_verdict_names_a_check_that_could_not_be_measured():
     gate = Gate(False, [Check("retention", None, 0.95, False, 0)])
 
-    assert words.verdict(Figures(gate=gate)).endswith("; the gate is not passed: retention could not be measured, 95% asked.")
+    assert verdict(Figures(gate=gate)).endswith("; the gate is not passed: retention could not be measured, 95% asked.")
 
 
 def beside(value: float | None, low: float = -0.002, high: float = 0.008, reason: str | None = None) -> Current:
@@ -123,13 +122,13 @@ def beside(value: float | None, low: float = -0.002, high: float = 0.008, reason
 
 
 def test_verdict_holds_the_student_against_the_one_in_use():
-    said = words.verdict(Figures(retention=kept(), gate=passed(), current=beside(0.003)))
+    said = verdict(Figures(retention=kept(), gate=passed(), current=beside(0.003)))
 
     assert said.endswith("the gate of 92% is passed. Against the student in use (2026-11-22): +0.3 points (95% \u22120.2 to +0.8).")
 
 
 def test_verdict_says_why_the_student_could_not_be_held_against_the_one_in_use():
-    said = words.verdict(Figures(retention=kept(), current=beside(None, reason="no row could be scored")))
+    said = verdict(Figures(retention=kept(), current=beside(None, reason="no row could be scored")))
 
     assert said.endswith("Against the student in use (2026-11-22): no row could be scored.")
 
@@ -146,11 +145,11 @@ def test_verdict_says_why_the_student_could_not_be_held_against_the_one_in_use()
     ],
 )
 def test_verdict_says_what_the_student_in_use_has_ahead(check: Check, expected: str):
-    assert expected in words.verdict(Figures(retention=kept(), gate=Gate(False, [*passed().checks, check]), current=beside(-0.02)))
+    assert expected in verdict(Figures(retention=kept(), gate=Gate(False, [*passed().checks, check]), current=beside(-0.02)))
 
 
 def test_verdict_without_an_interval_says_so():
-    assert "(no interval, n = 3)" in words.verdict(Figures(retention=Measured(0.9, None, of="reference", n=3)))
+    assert "(no interval, n = 3)" in verdict(Figures(retention=Measured(0.9, None, of="reference", n=3)))
 
 
 # --- words
@@ -219,7 +218,7 @@ def test_sections_stand_in_order(plain: Any):
     page = write(plain).read_text(encoding="utf-8")
     places = re.findall(r'<section id="(\w+)"', page)
 
-    assert places == ["figures", "table", "rows", "training", "cost", "gate", "provenance", "examples"]
+    assert places == ["gate", "slices", "examples", "rows", "training", "cost", "metrics", "provenance"]
 
 
 def test_every_comparison_is_in_the_table_with_its_n(plain: Any):
@@ -352,10 +351,10 @@ def test_student_in_use_is_a_fourth_system(tmp_path: Path, plain: Any):
     text = text_of(place)
     whole = json.loads((place.stage("eval") / "report.json").read_bytes())["comparisons"][0]
 
-    assert "All four answered the same held-out rows." in text
+    assert "All 4 answered the same 60 held-out rows." in text
     assert f"in use {words.share(whole['current'])}" in text.replace("\u00a0", " ")
     assert "Points above the student in use" in text and "run last-week;" in text
-    assert re.search(r"in use student [\d.]+% 512k 4,200", text)
+    assert re.search(r"in use student [\d.]+% 512k", text)
     assert data_of(place)[0]["who"] == ["gold", "teacher", "student", "base", "in use"]
     assert "in use" not in text_of(plain)
 
@@ -461,7 +460,7 @@ def test_charts_of_nothing_are_still_charts():
 
 @pytest.mark.parametrize("losses", [[2.0], [0.0, 0.0], [3.0, 0.01], [1e-9, 5.0], [7.0, 7.0]])
 def test_curve_stands_whatever_the_losses(losses: list[float]):
-    drawn = charts.curve([charts.Line("training", [(float(step), loss) for step, loss in enumerate(losses)])])
+    drawn = curves.curve([curves.Line("training", [(float(step), loss) for step, loss in enumerate(losses)])])
 
     numbers = [float(number) for number in re.findall(r'points="([^"]*)"', drawn)[0].replace(",", " ").split()]
     assert all(-0.01 <= number <= 100.01 for number in numbers)
@@ -517,7 +516,7 @@ def test_fields_are_marked_where_they_differ_from_the_gold(tmp_path: Path):
     }
     assert found["fields"][1]["differs"] == [False] * 4
     assert found["fields"][2]["cells"][3] == ["no idea", "text"]
-    assert (found["disagrees"], found["wrong"], found["lost"]) == (True, True, True)
+    assert found["is"] == ["lost", "wrong", "disagrees"]
 
 
 def test_field_that_is_missing_differs_from_null(tmp_path: Path):
@@ -553,162 +552,63 @@ def test_cut_answer_is_noted_and_wrong(tmp_path: Path):
 
     cut = by_id.pop(prompt.source_ids[0])
     assert cut["notes"] == {"student": "cut at max_tokens"}
-    assert cut["wrong"] and cut["disagrees"]
+    assert {"wrong", "disagrees"} <= set(cut["is"])
     assert all(each["fields"][-1]["cells"][2] == ["no answer", "absent"] for each in by_id.values())
 
 
-def test_most_examples_are_left_out_after_the_disagreements_and_counted(plain: Any):
-    place = plain
-    every = examples_of(place)
-    disagreeing = sum(each["disagrees"] for each in json.loads(every.data))
-    some = examples_of(place, most=disagreeing)
-
-    assert 0 < disagreeing < 60
-    assert all(each["disagrees"] for each in json.loads(some.data))
-    assert (some.shown, some.left_out, every.left_out) == (disagreeing, 60 - disagreeing, 0)
-    assert examples_of(place, most_bytes=5000).left_out > 50
+# --- how many of them
 
 
-def test_page_says_how_many_examples_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(examples_of, "__kwdefaults__", {"most": 12, "most_bytes": 1 << 20})
+def test_what_only_the_teacher_has_right_comes_first_then_other_errors(plain: Any):
+    kinds = [each["is"] for each in data_of(plain)]
+    ranks = [next((place for place, kind in enumerate(("lost", "wrong", "disagrees")) if kind in each), 3) for each in kinds]
 
-    assert "12 examples are in this page; 28 more are left out" in text_of(finished(tmp_path))
-
-
-# --- in a real browser
-
-
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., chromium.Page]]:
-    if chromium.found() is None:
-        pytest.skip("no chromium on this machine")
-    with chromium.browser(tmp_path_factory.mktemp("browser")) as open_page:
-        yield open_page
+    assert ranks == sorted(ranks)
+    assert {0, 3} <= set(ranks)
 
 
-@pytest.fixture(scope="module")
-def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page whose first row is hostile and hard to lay out."""
-    first = {
-        "prompt": RUNS_A_SCRIPT + "w" * 3000,
-        "teacher": json.dumps({RUNS_A_SCRIPT: ENDS_THE_BLOCK, "long": "x" * 3000}),
-        "student": ENDS_THE_BLOCK + "y" * 3000,
-        "gold": RUNS_A_SCRIPT,
-        "hard": ENDS_THE_BLOCK + "z" * 200,
-        "id": "needle-" + "9" * 200,
-    }
-    recipe = RECIPE + f"# {ENDS_THE_BLOCK}{'r' * 500}\n"
-    place = finished(tmp_path_factory.mktemp("hostile"), rows=40, first=first, recipe=recipe, current="w" * 100)
-    return write(place)
+def test_examples_of_a_found_slice_come_before_other_errors_and_carry_its_name(tmp_path: Path):
+    right = next(each.id for each in shards.read(finished(tmp_path / "a").stage("generate"), "prompts-held_out", Prompt))
+    found = [{"slice": "label=refund", "words": ["back"], "n": 40, "examples": [right]}]
+    rows = data_of(finished(tmp_path / "b", report={"found_slices": found}))
+    place = next(place for place, row in enumerate(rows) if "label=refund" in row["slices"])
+
+    assert all("lost" in row["is"] for row in rows[:place])
+    assert not any("lost" in row["is"] for row in rows[place + 1 :])
 
 
-def shown(page: chromium.Page) -> str:
-    return page.run("document.getElementById('matches').textContent")
+def test_a_page_takes_as_many_as_there_is_room_for_and_counts_the_rest(plain: Any):
+    every = shelf(plain, figures_of(plain))
+    whole, some, small = every.browser(), every.browser(most=7), every.browser(most_bytes=5000)
+
+    assert (whole.shown, whole.left_out, some.shown, some.left_out) == (60, 0, 7, 53)
+    assert 0 < small.shown < 20 and len(small.data.encode()) < 5200
+    assert json.loads(some.data)["rows"] == json.loads(whole.data)["rows"][:7]
 
 
-def give(page: chromium.Page, control: str, value: str) -> None:
-    page.run(
-        f"(() => {{ const it = document.getElementById({control!r}); it.value = {value!r}; it.dispatchEvent(new Event('input')); }})()"
+def test_an_example_that_is_too_large_makes_room_for_the_next():
+    room = Shelf({}, [json.dumps({"prompt": "<" * 900}), json.dumps({"prompt": "x"})], [frozenset({"a"}), frozenset({"b"})]).browser(
+        most_bytes=1000
     )
 
-
-def test_markup_in_data_is_shown_and_not_run(opened: Callable[..., chromium.Page], hostile: Path):
-    page = opened(hostile, width=1280)
-    give(page, "search", "needle-")
-
-    assert page.run("document.title") == "triage / main: distillation report"
-    assert page.run("document.querySelectorAll('article img, article script').length") == 0
-    assert ENDS_THE_BLOCK in page.run("document.getElementById('list').textContent")
-    assert page.complaints() == []
+    assert json.loads(room.data)["rows"] == [{"prompt": "x"}]
+    assert (room.shown, room.left_out, room.slices) == (1, 1, frozenset({"b"}))
 
 
-def test_page_asks_for_nothing_but_itself(opened: Callable[..., chromium.Page], hostile: Path):
-    assert opened(hostile, width=1280).requested() == [hostile.resolve().as_uri()]
+def test_a_page_with_ten_thousand_long_examples_is_under_5_mb_and_the_rest_lies_beside_it(tmp_path: Path):
+    place = finished(tmp_path, rows=10_000, first={"student": "\\u0000<" * 500_000, "prompt": "long " * 200_000})
+    page, beside = write(place), place.stage("eval") / "report-examples.html"
+    texts = [path.read_text(encoding="utf-8") for path in (page, beside)]
+    here, there = (json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])["rows"] for text in texts)
+
+    assert page.stat().st_size < 5_000_000
+    assert f'{10_000 - len(here):,} more are in <a href="report-examples.html">' in texts[0]
+    assert len(there) == 10_000
 
 
-def test_search_counts_what_matches(opened: Callable[..., chromium.Page], hostile: Path):
-    page = opened(hostile, width=1280)
-    assert shown(page) == "40 of 40 examples match"
-    give(page, "search", "NEEDLE- taken")
-    assert shown(page) == "1 of 40 examples match"
-    assert page.run("document.querySelectorAll('article').length") == 1
-    give(page, "search", "no such words anywhere")
-    assert shown(page) == "0 of 40 examples match"
+def test_the_page_beside_goes_where_it_is_not_needed_any_more(plain: Any):
+    beside = plain.stage("eval") / "report-examples.html"
+    beside.write_text("of another evaluation")
+    write(plain)
 
-
-def test_slice_and_disagreement_narrow_the_list(opened: Callable[..., chromium.Page], plain: Any):
-    rows = data_of(plain)
-    page = opened(write(plain), width=1280)
-    give(page, "slice", "hard=typo")
-    assert shown(page) == f"{sum('hard=typo' in row['slices'] for row in rows)} of 60 examples match"
-    give(page, "which", "wrong")
-    assert shown(page) == f"{sum('hard=typo' in row['slices'] and row['wrong'] for row in rows)} of 60 examples match"
-    give(page, "slice", "")
-    give(page, "which", "disagrees")
-    assert shown(page) == f"{sum(row['disagrees'] for row in rows)} of 60 examples match"
-
-
-def test_pager_goes_through_all_rows(opened: Callable[..., chromium.Page], hostile: Path):
-    page = opened(hostile, width=1280)
-    seen: list[str] = []
-    for turn in range(4):
-        assert page.run("document.getElementById('where').textContent") == f"{turn * 10 + 1} to {turn * 10 + 10} of 40"
-        seen += page.run("[...document.querySelectorAll('article .id')].map(each => each.textContent)")
-        page.run("document.getElementById('next').click()")
-
-    assert len(set(seen)) == 40
-    assert page.run("document.getElementById('next').disabled")
-
-
-@pytest.mark.parametrize("width", [390, 700, 1280])
-def test_page_is_never_wider_than_the_window(opened: Callable[..., chromium.Page], hostile: Path, width: int):
-    page = opened(hostile, width=width)
-    page.run("document.querySelectorAll('details').forEach(each => each.open = true)")
-    give(page, "search", "needle")
-
-    assert page.run("innerWidth") == width
-    assert page.run("document.documentElement.scrollWidth") <= width
-
-
-@pytest.mark.parametrize("dark", [False, True])
-def test_text_stands_out_from_its_ground(opened: Callable[..., chromium.Page], hostile: Path, dark: bool):
-    """WCAG 2.2, 1.4.3: a contrast of at least 4.5 for text, against the page, the cards and the marks."""
-    page = opened(hostile, width=1280, dark=dark)
-    colours = page.run(
-        """Object.fromEntries(["paper","card","mark","faint","ink","quiet","good","bad","student","teacher","current"].map(name =>
-        [name, getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim()]))"""
-    )
-
-    for text, ground in [("ink", "paper"), ("quiet", "paper"), ("quiet", "faint"), ("ink", "mark"), ("good", "paper"), ("bad", "paper")]:
-        assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
-    for mark in ("student", "teacher", "current"):
-        assert contrast(colours[mark], colours["card"]) >= 3, mark
-
-
-def test_keyboard_reaches_everything_that_can_be_used(opened: Callable[..., chromium.Page], hostile: Path):
-    page = opened(hostile, width=1280)
-    for _ in range(60):
-        page.call("Input.dispatchKeyEvent", type="keyDown", key="Tab", code="Tab", windowsVirtualKeyCode=9)
-        page.run("(window.reached = window.reached || new Set()).add(document.activeElement.id || document.activeElement.tagName)")
-
-    assert {"search", "slice", "which", "next", "SUMMARY"} <= set(page.run("[...window.reached]"))
-
-
-def test_without_javascript_the_page_says_where_the_examples_are(opened: Callable[..., chromium.Page], hostile: Path):
-    page = opened(hostile, width=1280, script=False)
-
-    assert (
-        "needs JavaScript"
-        in page.call("DOM.getOuterHTML", backendNodeId=page.call("DOM.getDocument")["root"]["backendNodeId"])["outerHTML"]
-    )
-
-
-def contrast(one: str, other: str) -> float:
-    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
-
-
-def luminance(colour: str) -> float:
-    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    assert not beside.exists()

@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # numpy takes longer to import than the rest
 
 TAIL = 0.025
 """What a 95% interval leaves out on each side."""
+_LEAST = 1e-12
+"""Of a tail: two clusters ask for less, and 1 - tail must not be 1."""
 _NORMAL = NormalDist()
 
 
@@ -29,6 +31,7 @@ def interval(values_R: Floats, value: float, left_out_C: Floats, tail: float = T
     """Of a figure: what it is in each resample, what it is, and what it is without each cluster. All finite, not all resamples alike."""
     import numpy as np
 
+    tail = max(tail, _LEAST)
     bias = _bias(values_R, value)
     speed = acceleration(left_out_C)
     low, high = np.quantile(values_R, [_moved(bias, speed, level) for level in (tail, 1 - tail)])

@@ -3,7 +3,7 @@
 for metric in metrics(figures): metric.name, metric.blocks
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from markupsafe import Markup
@@ -53,12 +53,22 @@ class Metric:
 
 
 def metrics(figures: Figures) -> list[Metric]:
-    """The score first, then every metric in the report's order; `json_fields.intent` is a part of `json_fields`."""
+    """Those of a report."""
+    return metrics_of(figures.comparisons, figures.score)
+
+
+def metrics_of(comparisons: Iterable[Comparison], score: str | None) -> list[Metric]:
+    """The score first, then every metric in the order given; `json_fields.intent` is a part of `json_fields`."""
     by_metric: dict[str, list[Comparison]] = {}
-    for row in figures.comparisons:
-        by_metric.setdefault(row.metric.split(".")[0], []).append(row)
-    found = [_metric(name, rows, figures.score == name) for name, rows in by_metric.items()]
+    for row in comparisons:
+        by_metric.setdefault(_whole_of(row.metric), []).append(row)
+    found = [_metric(name, rows, score == name) for name, rows in by_metric.items()]
     return sorted(found, key=lambda metric: not metric.is_score)
+
+
+def _whole_of(metric: str) -> str:
+    """The metric that one is a part of; a user's function (`checks.py:polite`) is a whole."""
+    return metric if ":" in metric else metric.split(".")[0]
 
 
 def _metric(name: str, rows: list[Comparison], is_score: bool) -> Metric:

@@ -1,64 +1,80 @@
-"""The held-out examples that the page can search: what was asked, the gold, and what each system answered.
+"""The held-out examples that a page can search: what was asked, the gold, and what each system answered.
 
-An answer that is a JSON object is taken apart into fields here, so that the page only ever shows text. What is the same is what the
-metrics call equal: JSON by value, other text after normalisation; an answer that was cut or is missing equals nothing.
+found = browser(place, figures)
+found.data                                   # JSON for the page's script
+found.shown, found.left_out                  # in the page, and not
 """
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from synthdistill import shards
-from synthdistill.evaluation.metrics import equal, parse, said, same
 from synthdistill.records import Completion, Prompt
+from synthdistill.report import answers, words
+from synthdistill.report.figures import Figures
 from synthdistill.runs import Run
 
+BYTES = 3 << 20
+"""What examples may take of the page."""
 MOST = 2000
-"""Examples in the page at most."""
-BYTES = 16 << 20
-"""And no more than this much JSON."""
-LONGEST = 8000
-"""Characters of one text in the page."""
+"""And how many there may be: a page that is read, not a store."""
+SHOWS = {
+    "lost": "teacher right, student not",
+    "wrong": "student \u2260 gold",
+    "disagrees": "student \u2260 teacher",
+}
+"""What examples can be narrowed to. The first ones of these are the first in the page."""
 
 
 @dataclass(frozen=True, slots=True)
 class Browser:
-    """What the page's script is given: `data` is JSON that may stand in a script element. `shown` + `left_out` = examples there are."""
+    """What the page's script is given: `data` is JSON that may stand in a script element. `shown` + `left_out` = examples there are;
+    `slices` are the names that the list can be narrowed to."""
 
     data: str
     shown: int
     left_out: int
+    slices: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """A text, taken apart where it is a JSON object. `counts` is false for one that was cut or failed: it is wrong whatever it says."""
+@dataclass(slots=True)
+class Shelf:
+    """Examples in the order in which they are shown. `rows` are JSON; `shows` says what they can be narrowed to."""
 
-    text: str | None
-    fields: dict[str, Any] | None
-    counts: bool = True
-    note: str = ""
+    shows: Mapping[str, str]
+    rows: list[str] = field(default_factory=list)
+    names: list[frozenset[str]] = field(default_factory=list)
 
-    def equals(self, other: "_Answer") -> bool:
-        """As the metrics see it."""
-        if self.text is None or other.text is None or not (self.counts and other.counts):
-            return False
-        return equal(self.text, other.text)
+    def browser(self, most: int = MOST, most_bytes: int = BYTES) -> Browser:
+        """As many of the first ones as there is room for. One that is too large by itself makes room for those after it."""
+        kept: list[str] = []
+        slices, size = set[str](), 0
+        for text, names in zip(self.rows, self.names, strict=True):
+            safe = in_script(text)
+            length = len(safe.encode("utf-8", "replace"))
+            if len(kept) == most or size + length > most_bytes:
+                continue
+            kept.append(safe)
+            slices |= names
+            size += length
+        shows = in_script(json.dumps(list(self.shows.items()), ensure_ascii=False))
+        return Browser(f'{{"shows":{shows},"rows":[{",".join(kept)}]}}', len(kept), len(self.rows) - len(kept), frozenset(slices))
 
 
-def browser(place: Run, *, most: int = MOST, most_bytes: int = BYTES) -> Browser:
-    """The examples of an evaluation: those on which student and teacher disagree first, each part in order of id."""
-    rows = sorted(_examples(place), key=lambda row: (not row["disagrees"], row["id"]))
-    kept, size = [], 0
-    for row in rows[:most]:
-        text = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
-        size += len(text.encode("utf-8", "replace"))
-        if size > most_bytes:
-            break
-        kept.append(text)
-    return Browser(in_script("[" + ",".join(kept) + "]"), len(kept), len(rows) - len(kept))
+def shelf(place: Run, figures: Figures) -> Shelf:
+    """The examples of an evaluation: those that only the teacher has right, those of found slices, others that are wrong or on which
+    student and teacher disagree, the rest; each part in order of id."""
+    marked = _marked(figures)
+    ranked = sorted(_ranked(place, figures, marked), key=lambda row: row[:2])
+    shows = SHOWS if any("gold" in row[2]["who"] for row in ranked) else {"disagrees": SHOWS["disagrees"]}
+    found = Shelf(shows)
+    for _, _, row in ranked:
+        found.rows.append(json.dumps(row, ensure_ascii=False, separators=(",", ":")))
+        found.names.append(frozenset(row["slices"]))
+    return found
 
 
 def in_script(text: str) -> str:
@@ -68,101 +84,67 @@ def in_script(text: str) -> str:
     return text
 
 
-def _examples(place: Run) -> Iterable[dict[str, Any]]:
-    answers = {
-        "teacher": _by_prompt(place.stage("generate"), "completions-held_out"),
-        "student": _by_prompt(place.stage("eval"), "answers-student"),
-        "base": _by_prompt(place.stage("eval"), "answers-base"),
-    }
-    if current := _by_prompt(place.stage("eval"), "answers-current"):
-        answers["in use"] = current
-    for prompt in shards.read(place.stage("generate"), "prompts-held_out", Prompt):
-        if prompt.id in answers["student"] or prompt.id in answers["base"]:
-            yield _example(prompt, {role: told.get(prompt.id) for role, told in answers.items()})
-
-
-def _by_prompt(folder: Path, stem: str) -> dict[str, Completion]:
+def by_prompt(folder: Path, stem: str) -> dict[str, Completion]:
+    """The first answer to each prompt."""
     return {row.prompt_id: row for row in shards.read(folder, stem, Completion) if row.index == 0}
 
 
-def _example(prompt: Prompt, completions: dict[str, Completion | None]) -> dict[str, Any]:
-    answers = {role: _parsed(completion) for role, completion in completions.items()}
-    student, teacher, gold = answers["student"], answers["teacher"], None
+def slices_of(prompt: Prompt) -> list[str]:
+    """The slices that a prompt is in by its columns, as a report names them."""
+    return [words.short(f"{name}={'null' if value is None else value}") for name, value in prompt.metadata.items()]
+
+
+def _marked(figures: Figures) -> dict[str, list[str]]:
+    """Prompt id -> the slices whose examples it is among."""
+    found: dict[str, list[str]] = {}
+    listed = [(each.slice, each.examples) for each in figures.found_slices or []]
+    listed += [(each.slice, each.examples) for each in figures.slices or []]
+    for name, examples in listed:
+        for prompt_id in examples or []:
+            names = found.setdefault(prompt_id, [])
+            if words.short(name) not in names:
+                names.append(words.short(name))
+    return found
+
+
+def _ranked(place: Run, figures: Figures, marked: Mapping[str, list[str]]) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    for prompt, row in _examples(place, figures.roles):
+        row["slices"] += [name for name in marked.get(prompt.id, []) if name not in row["slices"]]
+        rank = next((place for place, kind in enumerate(SHOWS) if kind in row["is"]), len(SHOWS))
+        yield (1 if prompt.id in marked and rank else 2 * rank), row["id"], row
+
+
+def _examples(place: Run, roles: Iterable[str]) -> Iterator[tuple[Prompt, dict[str, Any]]]:
+    told = {"teacher": by_prompt(place.stage("generate"), "completions-held_out")}
+    told |= {role: by_prompt(place.stage("eval"), f"answers-{role}") for role in roles if role != "teacher"}
+    told = {role: found for role, found in told.items() if found or role in ("teacher", "student", "base")}
+    for prompt in shards.read(place.stage("generate"), "prompts-held_out", Prompt):
+        if prompt.id in told["student"] or prompt.id in told["base"]:
+            yield prompt, _example(prompt, {words.role(role): found.get(prompt.id) for role, found in told.items()})
+
+
+def _example(prompt: Prompt, completions: Mapping[str, Completion | None]) -> dict[str, Any]:
+    said = {role: answers.of(completion) for role, completion in completions.items()}
+    student, teacher, gold = said["student"], said["teacher"], None
     if prompt.reference is not None:
-        gold = _Answer(prompt.reference, _object(prompt.reference))
-        answers = {"gold": gold, **answers}
+        gold = answers.of_text(prompt.reference)
+        said = {"gold": gold, **said}
     wrong = gold is not None and not student.equals(gold)
-    return {
-        "id": prompt.source_ids[0] if prompt.source_ids else prompt.id[:12],
-        "slices": [f"{name}={'null' if value is None else value}" for name, value in prompt.metadata.items()],
-        "prompt": _cut(prompt.text),
-        "who": list(answers),
-        "fields": _fields(answers),
-        "notes": {role: answer.note for role, answer in answers.items() if answer.note},
-        "disagrees": not student.equals(teacher),
-        "wrong": wrong,
+    kinds = {
         "lost": wrong and gold is not None and teacher.equals(gold),
+        "wrong": wrong,
+        "disagrees": not student.equals(teacher),
     }
+    return shown(prompt, said) | {"is": [kind for kind, holds in kinds.items() if holds]}
 
 
-def _parsed(completion: Completion | None) -> _Answer:
-    if completion is None:
-        return _Answer(None, None, counts=False)
-    text = said(completion)
-    if text is None:
-        return _Answer(completion.text, None, counts=False, note="cut at max_tokens" if completion.finish == "length" else "failed")
-    return _Answer(text, _object(text), note="" if completion.finish in ("stop", "tool_calls") else completion.finish)
-
-
-def _object(text: str) -> dict[str, Any] | None:
-    """The JSON object of a text; one that is nested too deep to be compared is shown as text."""
-    value = parse(text)
-    try:
-        return value if isinstance(value, dict) and same(value, value) and json.dumps(value) else None
-    except RecursionError:
-        return None
-
-
-def _fields(answers: dict[str, _Answer]) -> list[dict[str, Any]]:
-    """Rows of a small table: a field, what each answer has in it, and whether that differs from the first of them (the gold, else the
-    teacher). An answer that is no object, beside others that are, has a last row to itself."""
-    listed = list(answers.values())
-    parts = [answer for answer in listed if answer.fields is not None]
-    if not parts:
-        differs = [answer is not listed[0] and not answer.equals(listed[0]) for answer in listed]
-        return [{"name": "answer", "cells": [_whole(answer) for answer in listed], "differs": differs}]
-    rows = []
-    for name in dict.fromkeys(name for answer in parts for name in answer.fields or {}):
-        differs = [answer.fields is not None and not _alike(answer.fields, listed[0].fields, name) for answer in listed]
-        rows.append({"name": _cut(name), "cells": [_cell(answer, name) for answer in listed], "differs": differs})
-    if len(parts) < len(listed):
-        cells = [_whole(answer) if answer.fields is None else ["", "other"] for answer in listed]
-        rows.append({"name": "no JSON object", "cells": cells, "differs": [answer.fields is None for answer in listed]})
-    return rows
-
-
-def _alike(one: dict[str, Any], other: dict[str, Any] | None, name: str) -> bool:
-    """Whether a field says the same in both; where there is nothing to compare it with, it does not differ."""
-    if other is None:
-        return True
-    return (name in one) == (name in other) and same(one.get(name), other.get(name))
-
-
-def _cell(answer: _Answer, name: str) -> list[str]:
-    """A text and its kind: `text`, `literal` (null, a number, a list), `absent`, `other` (the answer stands elsewhere)."""
-    if answer.fields is None:
-        return ["", "other"]
-    if name not in answer.fields:
-        return ["not there", "absent"]
-    value = answer.fields[name]
-    return [_cut(value), "text"] if isinstance(value, str) else [_cut(json.dumps(value, ensure_ascii=False)), "literal"]
-
-
-def _whole(answer: _Answer) -> list[str]:
-    return ["no answer", "absent"] if answer.text is None else [_cut(answer.text), "text"] if answer.text else ["empty", "absent"]
-
-
-def _cut(text: str) -> str:
-    """Lone surrogates (an escape in a model's JSON) cannot be written as UTF-8; a text that is too long says so."""
-    text = text.encode("utf-8", "replace").decode()
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} \u2026 ({len(text) - LONGEST:,} more characters)"
+def shown(prompt: Prompt, said: Mapping[str, answers.Answer]) -> dict[str, Any]:
+    """An example as the page's script reads it, but for what it `is`."""
+    return {
+        "id": words.short(prompt.source_ids[0]) if prompt.source_ids else prompt.id[:12],
+        "slices": slices_of(prompt),
+        "prompt": answers.cut(prompt.text),
+        "who": list(said),
+        "fields": answers.table(said),
+        "notes": {role: answer.note for role, answer in said.items() if answer.note},
+    }

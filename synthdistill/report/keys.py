@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from synthdistill.report import words
-from synthdistill.report.figures import Figures, Measured
+from synthdistill.report.figures import Figures
+from synthdistill.report.parts import Measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,9 @@ def key_figures(figures: Figures) -> list[Key]:
     """Those that the report holds; one that could not be had stands there with its reason."""
     return [
         *_retention(figures),
+        *_gap(figures),
         *_cost(figures),
+        *_money(figures),
         *_size(figures),
         *_speed(figures),
         *_current(figures),
@@ -39,12 +42,29 @@ def _retention(figures: Figures) -> Iterator[Key]:
         )
 
 
+def _gap(figures: Figures) -> Iterator[Key]:
+    if (found := figures.non_inferiority) and found.gap is not None:
+        lower = "no interval" if found.lower is None else f"{words.points(found.lower)} at worst"
+        held = {True: "within", False: "not shown to be within", None: "margin"}[found.holds]
+        margin = "" if found.margin is None else f"; {held} {round(found.margin * 100, 2):g}"
+        yield Key("Points above the teacher", words.points(found.gap), words.with_n(lower + margin, found.n))
+
+
 def _cost(figures: Figures) -> Iterator[Key]:
     if cost := figures.cost:
         ends = f"{words.span(cost.interval)} over {cost.rounds} rounds; " if cost.interval else ""
         yield Key(
             "Cost beside the teacher", words.NONE if cost.ratio is None else words.ratio(cost.ratio), ends + (cost.basis or "not known")
         )
+
+
+def _money(figures: Figures) -> Iterator[Key]:
+    student, teacher = (figures.system(role).usd_per_1k for role in ("student", "teacher"))
+    if student is not None:
+        beside = "the teacher\u2019s price is not known" if teacher is None else f"{words.dollars(teacher)} from the teacher"
+        yield Key("1,000 answers", words.dollars(student), beside)
+    if figures.cost and (again := figures.cost.break_even) and again.answers is not None:
+        yield Key("Paid back after", words.count(again.answers), f"answers; the run cost {words.dollars(again.spent_usd)}")
 
 
 def _size(figures: Figures) -> Iterator[Key]:
@@ -66,7 +86,7 @@ def _current(figures: Figures) -> Iterator[Key]:
     if figures.current and (gap := figures.current.gap):
         ends = words.span(gap.interval, signed=True) if gap.interval else gap.reason or "no interval"
         yield Key(
-            "Points above the student in use", words.points(gap.value), _with_n(f"run {figures.current.run}; {ends}", _n(gap, figures))
+            "Points above the student in use", words.points(gap.value), words.with_n(f"run {figures.current.run}; {ends}", _n(gap, figures))
         )
 
 
@@ -74,7 +94,7 @@ def _above_base(figures: Figures) -> Iterator[Key]:
     if won := figures.beats_base:
         value, between = (None if won.value is None else won.value / 100), won.interval
         ends = f"{words.points(between.low / 100)} to {words.points(between.high / 100)}" if between else won.reason or "no interval"
-        yield Key("Points above the untuned base", words.points(value), _with_n(ends, _n(won, figures)))
+        yield Key("Points above the untuned base", words.points(value), words.with_n(ends, _n(won, figures)))
     if (won := figures.recovered) and won.value is not None:
         yield Key("Way from base to teacher", words.share(won.value), _known(won, figures))
 
@@ -82,18 +102,14 @@ def _above_base(figures: Figures) -> Iterator[Key]:
 def _agreement(figures: Figures) -> Iterator[Key]:
     if (own := figures.self_agreement) and own.value is not None and own.n:  # n is 0 for a greedy teacher, which was not asked
         ends = f"the ceiling for agreement, {words.span(own.interval)}"
-        yield Key("Teacher\u2019s agreement with itself", words.share(own.value), _with_n(ends, own.n))
+        yield Key("Teacher\u2019s agreement with itself", words.share(own.value), words.with_n(ends, own.n))
 
 
 def _known(measured: Measured, figures: Figures) -> str:
     if measured.interval is None and measured.reason:
-        return _with_n(measured.reason, _n(measured, figures))
-    return _with_n(words.span(measured.interval), _n(measured, figures))
+        return words.with_n(measured.reason, _n(measured, figures))
+    return words.with_n(words.span(measured.interval), _n(measured, figures))
 
 
 def _n(measured: Measured, figures: Figures) -> int | None:
     return measured.n if measured.n is not None else figures.whole.n if figures.whole else figures.n
-
-
-def _with_n(text: str, n: int | None) -> str:
-    return text if n is None else f"{text}, n = {words.count(n)}"

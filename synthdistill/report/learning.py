@@ -12,8 +12,8 @@ from markupsafe import Markup
 
 from synthdistill.manifest import load
 from synthdistill.records import Interval
-from synthdistill.report import charts, words
-from synthdistill.report.charts import Level
+from synthdistill.report import curves, words
+from synthdistill.report.curves import Level
 from synthdistill.runs import Run
 
 
@@ -36,7 +36,7 @@ class Told:
     @property
     def chart(self) -> Markup:
         """As SVG."""
-        return charts.learning(self.levels)
+        return curves.learning(self.levels)
 
 
 def of(place: Run) -> Told | None:

@@ -2,13 +2,10 @@
 // The browser of examples. Everything shown is set as text; nothing here makes markup out of data.
 (() => {
   const PAGE = 10;
-  const SHOWS = [
-    ["all", "all examples", () => true],
-    ["disagrees", "student \u2260 teacher", (row) => row.disagrees],
-    ["wrong", "student \u2260 gold", (row) => row.wrong],
-    ["lost", "teacher right, student not", (row) => row.lost],
-  ];
-  const rows = JSON.parse(document.getElementById("data").textContent);
+  const LONG = 1000; // characters of a prompt that may scroll
+  const WIDE = 6; // answers that fit side by side
+  const { shows, rows } = JSON.parse(document.getElementById("data").textContent);
+  const narrow = matchMedia("screen and (max-width: 52rem)");
   const at = (id) => document.getElementById(id);
   const [search, slice, which, list] = ["search", "slice", "which", "list"].map(at);
   const haystacks = rows.map((row) =>
@@ -36,10 +33,8 @@
     slice.append(option("", "all slices"));
     for (const name of [...counts.keys()].sort()) slice.append(option(name, `${name} (${number(counts.get(name))})`));
     slice.parentElement.hidden = counts.size === 0;
-    const gold = rows.some((row) => row.who[0] === "gold");
-    for (const [name, text, holds] of SHOWS) {
-      if (gold || name === "all" || name === "disagrees") which.append(option(name, `${text} (${number(rows.filter(holds).length)})`));
-    }
+    which.append(option("", `all examples (${number(rows.length)})`));
+    for (const [name, text] of shows) which.append(option(name, `${text} (${number(rows.filter((row) => row.is.includes(name)).length)})`));
   };
 
   const cell = (row, field, index) => {
@@ -48,7 +43,9 @@
     const made = element("td", `${kind}${field.differs[index] ? " differs" : ""}`);
     made.dataset.who = who;
     if (kind === "other") return made;
-    made.append(element("span", "said", text));
+    const said = element("span", "said", text);
+    said.dir = "auto";
+    made.append(said);
     if (field.differs[index]) {
       const sign = element("span", "sign", "\u2260");
       sign.setAttribute("role", "img");
@@ -59,7 +56,7 @@
   };
 
   const table = (row) => {
-    const made = element("table", "answers");
+    const made = element("table", narrow.matches || row.who.length > WIDE ? "answers stacked" : "answers");
     const head = element("tr");
     head.append(element("td"));
     for (const who of row.who) {
@@ -87,7 +84,10 @@
     const head = element("p", "about");
     head.append(element("span", "id", row.id));
     for (const name of row.slices) head.append(element("span", "chip", name));
-    made.append(head, element("p", "prompt", row.prompt), table(row));
+    const prompt = element("p", "prompt", row.prompt);
+    prompt.dir = "auto";
+    made.append(head, prompt, table(row));
+    if (prompt.textContent.length > LONG) prompt.tabIndex = 0; // it scrolls
     for (const who of row.who) if (row.notes[who]) made.append(element("p", "note-line", `${who}: ${row.notes[who]}`));
     return made;
   };
@@ -104,10 +104,11 @@
 
   const filter = () => {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const holds = SHOWS.find((show) => show[0] === which.value)[2];
     found = rows.filter(
       (row, index) =>
-        holds(row) && (!slice.value || row.slices.includes(slice.value)) && words.every((word) => haystacks[index].includes(word)),
+        (!which.value || row.is.includes(which.value)) &&
+        (!slice.value || row.slices.includes(slice.value)) &&
+        words.every((word) => haystacks[index].includes(word)),
     );
     first = 0;
     draw();
@@ -125,6 +126,16 @@
   for (const control of [search, slice, which]) control.addEventListener("input", filter);
   at("previous").addEventListener("click", () => turn(-PAGE));
   at("next").addEventListener("click", () => turn(PAGE));
-  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((each) => (each.open = true)));
+  narrow.addEventListener("change", draw);
+  for (const link of document.querySelectorAll(".jump")) {
+    link.addEventListener("click", () => {
+      [search.value, which.value, slice.value] = ["", "", link.dataset.slice];
+      filter();
+    });
+  }
+  const folded = () => [...document.querySelectorAll("details:not([open])")];
+  let unfolded = [];
+  addEventListener("beforeprint", () => (unfolded = folded()).forEach((each) => (each.open = true)));
+  addEventListener("afterprint", () => unfolded.forEach((each) => (each.open = false)));
   filter();
 })();

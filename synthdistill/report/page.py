@@ -1,134 +1,128 @@
-"""A run as one HTML file that needs nothing else: no network, no other file, no script that is not its own.
+"""A run as one HTML file that needs nothing else: no network, no script that is not its own.
 
     synthdistill report runs/triage/main
 
 Everything is read from what the stages sealed, so the same run gives the same bytes. Text from data and models reaches the page escaped
 (the template) or as JSON that the page's script shows as text; the page's own policy lets no other script or style run.
+
+What there are too many examples for lies beside it, in a page of the same kind with all of them (`report-examples.html`).
 """
 
-import base64
-import hashlib
-import json
-import math
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from synthdistill.errors import StorageError
 from synthdistill.manifest import Manifest, sealed
-from synthdistill.report import charts, words
+from synthdistill.report import charts, html
+from synthdistill.report.calibration import COLUMNS as BINS
+from synthdistill.report.calibration import SLICES as CALIBRATED
+from synthdistill.report.calibration import calibration
+from synthdistill.report.cascade import COLUMNS as POINTS
+from synthdistill.report.cascade import cascade
 from synthdistill.report.comparisons import metrics
-from synthdistill.report.examples import browser
-from synthdistill.report.figures import load
+from synthdistill.report.examples import MOST, Browser, shelf
+from synthdistill.report.figures import SYSTEMS, Figures, load
 from synthdistill.report.funnel import funnel
+from synthdistill.report.gate import checks
 from synthdistill.report.keys import key_figures
 from synthdistill.report.learning import of as learning_curve
 from synthdistill.report.provenance import provenance
+from synthdistill.report.saving import sentences
+from synthdistill.report.sets import sets
+from synthdistill.report.slices import slices
+from synthdistill.report.systems import measures, quality, speed
+from synthdistill.report.training import training
+from synthdistill.report.verdict import verdict
 from synthdistill.runs import Run
 from synthdistill.shards import seal
 
 STAGES = ("generate", "filter", "label", "train", "eval")
-_ROOM = Path(__file__).parent
-_FILTERS = ("share", "points", "count", "large", "dollars", "seconds")
+MORE = "report-examples.html"
+_MORE_BYTES = 64 << 20
+"""Of the page beside it; a browser takes seconds for more."""
 
 
 def write(place: Run) -> Path:
-    """Write `eval/report.html` and return its path.
+    """Write `eval/report.html` and return its path; `eval/report-examples.html` beside it where there are more examples than it holds.
 
     Raises:
         UnfinishedError: a stage has no manifest yet; names the command that finishes it.
         StorageError: a file of the run cannot be read as what it should be, or the page cannot be written.
     """
-    labelled = "label" in sealed(place, "train").inputs
-    manifests = {stage: sealed(place, stage) for stage in STAGES if labelled or stage != "label"}
+    manifests = stages(place)
+    figures = load(place)
+    every = shelf(place, figures)
+    examples = every.browser(most=MOST)
+    beside = place.stage("eval") / MORE
+    if examples.left_out:
+        all_of_them = every.browser(most=len(every.rows), most_bytes=_MORE_BYTES)
+        seal(beside, _examples(place, figures, manifests, all_of_them), rows=all_of_them.shown)
+    else:
+        beside.unlink(missing_ok=True)
     path = place.stage("eval") / "report.html"
-    seal(path, _render(place, manifests).encode("utf-8", "replace"), rows=1)
+    seal(path, _page(place, figures, manifests, examples), rows=1)
     return path
 
 
-def _render(place: Run, manifests: dict[str, Manifest]) -> str:
-    figures = load(place)
-    style, script = ((_ROOM / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    examples = browser(place)
-    return (
-        _environment()
-        .get_template("page.html")
-        .render(
-            policy=f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'",
-            style=Markup(style),
-            script=Markup(script),
-            name=place.folder.parent.name,
-            run=place.name,
-            command=place.command("run"),
-            verdict=words.verdict(figures),
-            figures=figures,
-            keys=key_figures(figures),
-            metrics=metrics(figures),
-            funnel=_drawn_funnel(manifests),
-            curve=learning_curve(place),
-            training=_training(place, manifests["train"]),
-            spending=_spending(manifests),
-            manifests=manifests,
-            provenance=provenance(place, manifests),
-            examples=examples,
-            data=Markup(examples.data),
-            mark=charts.mark,
-            words=words,
-        )
+def stages(place: Run) -> dict[str, Manifest]:
+    """The manifests of a finished run by its stages.
+
+    Raises:
+        UnfinishedError: a stage has no manifest yet; names the command that finishes it.
+    """
+    labelled = "label" in sealed(place, "train").inputs
+    return {stage: sealed(place, stage) for stage in STAGES if labelled or stage != "label"}
+
+
+def _page(place: Run, figures: Figures, manifests: dict[str, Manifest], examples: Browser) -> bytes:
+    return html.render(
+        "page.html",
+        **_about(place, figures, manifests, examples),
+        verdict=verdict(figures),
+        keys=key_figures(figures),
+        checks=checks(figures),
+        sentences=sentences(figures),
+        slices=slices(figures),
+        cascade=cascade(figures),
+        curve=learning_curve(place),
+        calibration=calibration(figures),
+        columns={"cascade": POINTS, "bins": BINS, "calibrated": CALIBRATED},
+        funnel=_drawn_funnel(manifests),
+        training=training(place, manifests["train"]),
+        spending=_spending(manifests),
+        quality=quality(figures),
+        speed=speed(figures),
+        measures=measures(figures),
+        metrics=metrics(figures),
+        sets=sets(figures),
+        provenance=provenance(place, manifests),
+        more=MORE,
     )
 
 
-def _environment() -> Environment:
-    """Jinja that escapes whatever is no Markup and stops at a name that is not there."""
-    found = Environment(loader=FileSystemLoader(_ROOM), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    found.filters |= {name: getattr(words, name) for name in _FILTERS}
-    return found
+def _examples(place: Run, figures: Figures, manifests: dict[str, Manifest], examples: Browser) -> bytes:
+    return html.render("examples.html", **_about(place, figures, manifests, examples), page="report.html")
 
 
-def _hash(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+def _about(place: Run, figures: Figures, manifests: dict[str, Manifest], examples: Browser) -> dict[str, Any]:
+    """What both pages say of their run."""
+    return {
+        "name": place.folder.parent.name,
+        "run": place.name,
+        "command": place.command("run"),
+        "figures": figures,
+        "others": [role for role in figures.roles if role not in SYSTEMS],
+        "manifests": manifests,
+        "examples": examples,
+        "data": Markup(examples.data),
+    }
 
 
 def _drawn_funnel(manifests: dict[str, Manifest]) -> list[dict[str, Any]]:
     steps = funnel(manifests["generate"], manifests["filter"], manifests["train"], manifests.get("label"))
     largest = max((step.read for step in steps), default=0)
     return [{"step": step, "bar": charts.bar(step.kept, step.gone, largest)} for step in steps]
-
-
-def _training(place: Run, trained: Manifest) -> dict[str, Any]:
-    """The losses of train/metrics.jsonl, a step's newest line each, and the figures that training ended with."""
-    path = place.stage("train") / "metrics.jsonl"
-    lines = path.read_bytes().splitlines() if path.is_file() else []
-    found: dict[str, dict[float, float]] = {"loss": {}, "validation_loss": {}}
-    for number, line in enumerate(lines, 1):
-        try:
-            values = json.loads(line)
-        except ValueError as error:
-            raise StorageError(
-                f"{path} line {number} is not JSON: {error}", f"Mend or remove it, then: {place.command('report')}"
-            ) from error
-        for key, points in found.items():
-            value = values.get(key)
-            if isinstance(value, int | float) and math.isfinite(value):
-                points[float(values["step"])] = float(value)
-    names = {"loss": "training", "validation_loss": "validation"}
-    drawn = [charts.Line(names[key], sorted(points.items())) for key, points in found.items() if points]
-    results = {key.replace("_", " "): _plain(value) for key, value in trained.results.items() if isinstance(value, int | float | str)}
-    return {"chart": charts.curve(drawn) if drawn else None, "lines": drawn, "results": results, "sweep": _sweep(trained)}
-
-
-def _sweep(trained: Manifest) -> list[dict[str, Any]]:
-    """The points that were compared, and which of them was taken."""
-    taken = (trained.results.get("temperature"), trained.results.get("alpha"))
-    return [point | {"taken": (point["temperature"], point["alpha"]) == taken} for point in trained.results.get("sweep", [])]
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else f"{value:.5g}"
 
 
 def _spending(manifests: dict[str, Manifest]) -> dict[str, Any]:

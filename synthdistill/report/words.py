@@ -1,15 +1,14 @@
-"""How figures are said: shares as percentages, gaps in points, and the verdict in one sentence.
+"""How figures are said: shares as percentages, gaps in points, money, time and chance.
 
 share(0.9612) == "96.1%"
 """
 
 from synthdistill.records import Interval
-from synthdistill.report.figures import Check, Current, Figures, Gate, Measured
 
 NONE = "\u2013"
 """Stands where there is no figure."""
-_CURRENT, _WORSE, _LOWER = "current", "not worse than current", "lower bound of the interval"
-_LATENCY = "latency "
+LONGEST = 120
+"""Characters of a name."""
 _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
@@ -49,6 +48,18 @@ def large(value: int | None) -> str:
         if value >= size:
             return f"{value / size:.3g}{unit}"
     return str(value)
+
+
+def megabytes(value: float | None) -> str:
+    """Memory: 870 MB, 14.2 GB."""
+    if value is None:
+        return NONE
+    return f"{value / 1000:.3g} GB" if value >= 1000 else f"{value:.0f} MB"
+
+
+def chance(value: float | None) -> str:
+    """A p-value: 0.032, < 0.001."""
+    return NONE if value is None else "< 0.001" if value < 0.001 else f"{value:.2g}" if value < 0.1 else f"{value:.2f}"
 
 
 def times(value: float | None) -> str:
@@ -94,96 +105,18 @@ def cost_ratio(value: float) -> str:
 
 def role(name: str) -> str:
     """What a system is called."""
-    return "in use" if name == "current" else name
+    return "in use" if name == "current" else short(name)
 
 
-def verdict(figures: Figures) -> str:
-    """The run in one sentence: what the student keeps, at what cost, and whether the gate lets it through. Where there is a student in
-    use, a second one holds it against that."""
-    return _beside_teacher(figures) + (f" {_beside_current(figures.current)}" if figures.current else "")
+def short(name: str) -> str:
+    """A name on one line that is not too long to be shown; what no file can hold is replaced."""
+    name = " ".join(name.encode("utf-8", "replace").decode().replace("\0", "\ufffd").split()) or "(empty)"
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}\u2026"
 
 
-def _beside_teacher(figures: Figures) -> str:
-    kept = figures.retention
-    if kept is None or kept.value is None:
-        reason = (kept and kept.reason) or "nothing on the held-out prompts could be scored"
-        return _closed(f"The student could not be held against its teacher: {reason}", figures.gate)
-    known = _known(kept, kept.n or (figures.whole.n if figures.whole else figures.n))
-    if kept.of == "agreement":
-        said = f"The student agrees with its teacher on {share(kept.value)}{known} of the held-out answers"
-    else:
-        said = f"The student keeps {share(kept.value)}{known} of the teacher\u2019s score"
-    if figures.cost and figures.cost.ratio is not None:
-        said += f" at {cost_ratio(figures.cost.ratio)}"
-    return _closed(said, figures.gate)
-
-
-def reason_to_fail(check: Check) -> str:
-    """A failed check: what was found and what was asked for."""
-    if check.name == _WORSE and check.value is not None:
-        return f"it is worse than the student in use, {points(check.value)} points at best"
-    name = "of the score of the student in use" if check.name == _CURRENT else check.name
-    value = "could not be measured" if check.value is None else found(check)
-    least = milliseconds(check.threshold) if check.name.startswith(_LATENCY) else short_share(check.threshold or 0.0)
-    most = "at most " if check.bound == "most" else ""
-    return f"{name} {value}" + (f", {most}{least} asked" if check.threshold is not None and check.name != _WORSE else "")
-
-
-def check(name: str) -> str:
-    """What a check of the gate is called."""
-    return {_CURRENT: "score of the student in use", _WORSE: "not worse than the student in use"}.get(name, name)
-
-
-def bound(name: str) -> str:
-    """Which figure is held against its threshold, where it is not the point."""
-    return {"retention": _LOWER, _CURRENT: _LOWER, _WORSE: "upper bound of the gap, points"}.get(name, "")
-
-
-def found(check: Check) -> str:
-    """What was found."""
-    return _of(check, check.value)
-
-
-def asked(check: Check) -> str:
-    """What was asked for."""
-    return _of(check, check.threshold)
-
-
-def _of(check: Check, value: float | None) -> str:
-    """A figure in the unit of a check."""
-    if check.name.startswith(_LATENCY):
-        return milliseconds(value)
-    return points(value) if check.name == _WORSE else share(value)
-
-
-def _beside_current(current: Current) -> str:
-    gap, who = current.gap, f"Against the student in use ({current.run}):"
-    if gap is None or gap.value is None:
-        return f"{who} {(gap and gap.reason) or 'not known'}."
-    return (
-        f"{who} {points(gap.value)} points (95% {span(gap.interval, signed=True)})."
-        if gap.interval
-        else f"{who} {points(gap.value)} points."
-    )
-
-
-def _closed(said: str, gate: Gate | None) -> str:
-    if gate is None or gate.passed is None:
-        return f"{said}; no gate is set."
-    first = next((check for check in gate.checks if check.name == "retention"), None)
-    named = f"the gate of {short_share(first.threshold)}" if first and first.threshold is not None else "the gate"
-    if gate.passed:
-        return f"{said}; {named} is passed."
-    failed = [check for check in gate.checks if check.passed is False]
-    if first in failed and first is not None and first.value is not None:
-        return f"{said}; {named} is not passed, as the lower bound is {share(first.value)}."
-    more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
-    return f"{said}; the gate is not passed" + (f": {reason_to_fail(failed[0])}{more}." if failed else ".")
-
-
-def _known(kept: Measured, n: int | None) -> str:
-    parts = [f"95% interval {span(kept.interval)}"] if kept.interval else ["no interval"]
-    return f" ({', '.join(parts + ([f'n = {count(n)}'] if n is not None else []))})"
+def with_n(text: str, n: int | None) -> str:
+    """What is said, with the number of rows that it rests on."""
+    return text if n is None else f"{text}, n = {count(n)}"
 
 
 def _unsigned_zero(value: float, digits: int) -> float:
