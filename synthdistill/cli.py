@@ -136,12 +136,15 @@ def eval_(
     run: RunName = "main",
     settings: Set = [],  # noqa: B006
     limit: Limit = None,
+    write_seeds: Annotated[
+        Path | None, typer.Option("--write-seeds", metavar="FILE", help="Rows of weak slices, as seeds for [prompts.synthesize].")
+    ] = None,
     dry_run: DryRun = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Held-out prompts -> student, teacher and base side by side; report; gate (exit 4)."""
-    _stage("eval", recipe, run, settings, limit, dry_run, as_json, quiet)
+    _stage("eval", recipe, run, settings, limit, dry_run, as_json, quiet, write_seeds=write_seeds)
 
 
 @app.command(name="run")
@@ -486,6 +489,7 @@ def _stage(
     dry_run: bool,
     as_json: bool,
     quiet: bool,
+    write_seeds: Path | None = None,
     **more: Any,
 ) -> None:
     from synthdistill import console
@@ -497,7 +501,8 @@ def _stage(
         return
     manifest = one(job, stage)
     if stage == "eval":
-        _judged(job, {stage: manifest}, as_json)
+        seeds = _seeds(job, write_seeds, as_json) if write_seeds else {}
+        _judged(job, {stage: manifest}, as_json, more=seeds)
     elif as_json:
         console.print_json(_summary(job, {stage: manifest}))
     else:
@@ -560,7 +565,23 @@ def _planned(job: "Job", stages: list[str], as_json: bool) -> None:
         console.table("one row, token by token", ["id", "token", "loss"], cells)
 
 
-def _judged(job: "Job", manifests: dict[str, "Manifest"], as_json: bool, *, tell_stages: bool = True) -> None:
+def _seeds(job: "Job", path: Path, as_json: bool) -> dict[str, Any]:
+    """Write seeds where the student is weak, and say which slices they are of."""
+    from synthdistill import console
+    from synthdistill.stages import aim
+
+    found = aim.aimed(job.place, job.recipe.prompts, job.recipe.eval.sets)
+    if found.rows:
+        aim.write(found, path)
+    if not as_json:
+        told = ", ".join(f"{name} ({count})" for name, count in found.slices.items()) or "no slice is surely weak, nothing is written"
+        console.say(f"seeds: {path}: {told}" if found.rows else f"seeds: {told}")
+    return {"seeds": {"file": str(path) if found.rows else None, "slices": found.slices, "like_held_out": found.like_held_out}}
+
+
+def _judged(
+    job: "Job", manifests: dict[str, "Manifest"], as_json: bool, *, tell_stages: bool = True, more: dict[str, Any] | None = None
+) -> None:
     """After eval: the report, the verdict, and exit 4 where the gate was not passed."""
     from synthdistill import console
     from synthdistill.report import figures, page, words
@@ -568,7 +589,7 @@ def _judged(job: "Job", manifests: dict[str, "Manifest"], as_json: bool, *, tell
     evaluated = manifests["eval"]
     path = page.write(job.place)
     if as_json:
-        console.print_json(_summary(job, manifests) | evaluated.results | {"report": str(path)})
+        console.print_json(_summary(job, manifests) | evaluated.results | {"report": str(path)} | (more or {}))
     else:
         if tell_stages:
             console.say(console.stage_line("eval", evaluated))

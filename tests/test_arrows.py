@@ -46,7 +46,7 @@ LEVELS = (
         "stages/unsealed",
     ),
     ("stages/answers", "stages/sets", "stages/verdicts", "stages/forecast", "stages/spend", "stages/synthesis", "stages/sieve"),
-    ("stages/wanted", "stages/judged", "stages/material"),
+    ("stages/wanted", "stages/judged", "stages/material", "stages/aim"),
     ("stages/lessons",),
     ("stages/on_policy",),
     ("stages/generate", "stages/filter", "stages/label", "stages/train", "stages/eval"),
