@@ -144,19 +144,22 @@ def eval_(
     reviewed: Annotated[
         Path | None, typer.Option("--reviewed", metavar="FILE", help="Take the ratings of such a table into the report; ask nobody.")
     ] = None,
+    write_seeds: Annotated[
+        Path | None, typer.Option("--write-seeds", metavar="FILE", help="Rows of weak slices, as seeds for [prompts.synthesize].")
+    ] = None,
     dry_run: DryRun = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Held-out prompts -> student, teacher, base and others side by side; report; gate (exit 4)."""
-    if reviewed is not None and (review or dry_run):
-        raise RecipeError("--reviewed reads a table, and goes with neither --review nor --dry-run", "Give it alone")
+    if reviewed is not None and (review or write_seeds or dry_run):
+        raise RecipeError("--reviewed reads a table, and goes with neither --review, --write-seeds nor --dry-run", "Give it alone")
     if to is not None and review is None:
         raise RecipeError("--to says where --review writes its table", "Add --review 100")
     if reviewed is not None:
         _reviewed(_job(recipe, run, settings, limit, quiet or as_json), reviewed, as_json)
         return
-    _stage("eval", recipe, run, settings, limit, dry_run, as_json, quiet, review=(review, to) if review else None)
+    _stage("eval", recipe, run, settings, limit, dry_run, as_json, quiet, review=(review, to) if review else None, write_seeds=write_seeds)
 
 
 @app.command(name="run")
@@ -515,6 +518,7 @@ def _stage(
     as_json: bool,
     quiet: bool,
     review: tuple[int, Path | None] | None = None,
+    write_seeds: Path | None = None,
     **more: Any,
 ) -> None:
     from synthdistill import console
@@ -527,8 +531,9 @@ def _stage(
         return
     manifest = one(job, stage)
     if stage == "eval":
-        table = {"review": str(write_table(job, *review))} if review else {}
-        _judged(job, {stage: manifest}, as_json, more=table)
+        more = {"review": str(write_table(job, *review))} if review else {}
+        more |= _seeds(job, write_seeds, as_json) if write_seeds else {}
+        _judged(job, {stage: manifest}, as_json, more=more)
     elif as_json:
         console.print_json(_summary(job, {stage: manifest}))
     else:
@@ -620,8 +625,22 @@ def _planned(job: "Job", stages: list[str], as_json: bool) -> None:
         console.table("one row, token by token", ["id", "token", "loss"], cells)
 
 
+def _seeds(job: "Job", path: Path, as_json: bool) -> dict[str, Any]:
+    """Write seeds where the student is weak, and say which slices they are of."""
+    from synthdistill import console
+    from synthdistill.stages import aim
+
+    found = aim.aimed(job.place, job.recipe.prompts, job.recipe.eval.sets)
+    if found.rows:
+        aim.write(found, path)
+    if not as_json:
+        told = ", ".join(f"{name} ({count})" for name, count in found.slices.items()) or "no slice is surely weak, nothing is written"
+        console.say(f"seeds: {path}: {told}" if found.rows else f"seeds: {told}")
+    return {"seeds": {"file": str(path) if found.rows else None, "slices": found.slices, "like_held_out": found.like_held_out}}
+
+
 def _judged(
-    job: "Job", manifests: dict[str, "Manifest"], as_json: bool, *, tell_stages: bool = True, more: dict[str, str] | None = None
+    job: "Job", manifests: dict[str, "Manifest"], as_json: bool, *, tell_stages: bool = True, more: dict[str, Any] | None = None
 ) -> None:
     """After eval: the report, the verdict, and exit 4 where the gate was not passed."""
     from synthdistill import console

@@ -29,6 +29,8 @@ class _Operation(Settings):
     """Its template in the package."""
     count: int = Field(ge=1, le=10_000_000)
     column: str | None = Field(None, min_length=1)
+    seeds: str | None = Field(None, min_length=1)
+    """A file of rows like the source's, which alone are seeds then: what `eval --write-seeds` wrote."""
     about: str | None = Field(None, min_length=1)
     """What the texts are, in the user's words; the templates show it to the teacher."""
     template: str | None = Field(None, min_length=1)

@@ -34,6 +34,8 @@ from synthdistill.shards import Output, read, shard_of, write
 from synthdistill.sources import Row, hashes, read_rows
 from synthdistill.spool import Spool
 
+SEEDS = "[prompts.synthesize] seeds"
+
 
 class Config(Settings):
     """`[prompts]`"""
@@ -207,6 +209,8 @@ def files(config: Config, base: Path) -> dict[str, str]:
             found[name] = file_hash(template_path(name, base, key))
     for name in config.synthesize.templates() if config.synthesize else []:
         found[name] = file_hash(template_path(name, base, "[prompts.synthesize] template"))
+    if config.synthesize and config.synthesize.seeds:
+        found |= hashes(config.synthesize.seeds, SEEDS, config.rows_base(base))
     if isinstance(config.synthesize, Personas) and isinstance(config.synthesize.personas, str):
         path = base / config.synthesize.personas
         if not path.is_file():

@@ -112,6 +112,14 @@ class Recipe(Settings):
         return self
 
     @model_validator(mode="after")
+    def _aims_with_something(self) -> Self:
+        if self.redistill.aim and self.prompts.synthesize is None:
+            raise ValueError("[redistill] aim = true aims what [prompts.synthesize] writes: add that table, or leave aim out")
+        if self.redistill.aim and self.prompts.synthesize and self.prompts.synthesize.seeds:
+            raise ValueError("[redistill] aim = true and [prompts.synthesize] seeds both say what the seeds are: leave one out")
+        return self
+
+    @model_validator(mode="after")
     def _steps_are_shared_evenly(self) -> Self:
         if self.run.launch:
             self.run.launch.refuse_uneven(self.train.batch_size, self.train.micro_batch)

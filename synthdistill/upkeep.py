@@ -86,6 +86,8 @@ class Config(Settings):
     """Old rows that are trained on again beside the new ones, with `start = "current"`."""
     rate: float = how(0.1, gt=0, le=1)
     """The part of `[train] learning_rate` that is its peak then."""
+    aim: bool = how(False)
+    """New prompts are synthesised from training and validation prompts of the slices on which the last student was weak."""
     keep: int = how(4, ge=1)
     """Finished runs of redistill that stay on disk, beside the one in use and the one before it."""
     hook: Annotated[str, Field(min_length=1)] | None = how(None)

@@ -63,7 +63,7 @@ LEVELS = (
         "stages/synthesis",
         "stages/sieve",
     ),
-    ("stages/wanted", "stages/judged", "stages/material", "stages/confidences"),
+    ("stages/wanted", "stages/judged", "stages/material", "stages/confidences", "stages/aim"),
     ("stages/lessons", "stages/eval_judge", "stages/calibrated"),
     ("stages/on_policy",),
     ("stages/generate", "stages/filter", "stages/label", "stages/train", "stages/eval"),

@@ -38,6 +38,14 @@ def columns(answers: Sequence[str | None]) -> dict[str, list[str | None]]:
     return found
 
 
+def of(answer: str) -> dict[str, str | None]:
+    """The labels of one answer, as `columns` would have them, whether they are of a closed set or not."""
+    known = read(answer)
+    if not is_object(known):
+        return {"": normalise(answer)}
+    return {name: normalise(as_text(value)) for name, value in known.items() if is_single(value)}
+
+
 def closed(labels: Sequence[str]) -> bool:
     """Whether nine in ten of them are of at most 200 kinds, each given five times on average."""
     held = [*accumulate(count for _, count in Counter(labels).most_common())]

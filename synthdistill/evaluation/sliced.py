@@ -73,6 +73,37 @@ def add(report: dict[str, Any], cut: Cut, metric: str) -> None:
     report["searched"] = {"n": len(cut.rows), "reason": reason}
 
 
+@dataclass(frozen=True, slots=True)
+class Weak:
+    """A slice of a report where the student surely loses: its name, the words that tell its inputs, what is said of them."""
+
+    name: str
+    words: list[str]
+    where: Where
+
+
+def weak(report: Mapping[str, Any]) -> list[Weak]:
+    """Those that were found, then those of columns, lengths and rare labels where the student is surely worse than its teacher, and worse
+    than on all rows. A report of an older version has none."""
+    whole = next((each.get("gap") for each in report["slices"] if each.get("kind") == "all"), None)
+    known = [
+        each
+        for each in report["slices"]
+        if each.get("kind") in ("column", "length", "rare")
+        and (each["p_adjusted"] if each["p_adjusted"] is not None else 1.0) <= found_slices.SURE
+        and each["gap"] < min(0.0, whole or 0.0)
+    ]
+    known.sort(key=lambda each: (each["gap"], each["slice"]))
+    by_name = {each["slice"]: each for each in [*known, *report.get("found_slices", [])]}
+    order = dict.fromkeys(each["slice"] for each in [*report.get("found_slices", []), *known])
+    return [_weak(by_name[name]) for name in order]
+
+
+def _weak(each: Mapping[str, Any]) -> Weak:
+    where = [[Statement(*said) for said in together] for together in each["where"]]
+    return Weak(each["slice"], each.get("words", []), where)
+
+
 def _chosen(each: Mapping[str, Any], kind: slices.Kind) -> dict[str, Any]:
     """As one of `slices`. It has no retention: no gate shall look at what the outcome has chosen."""
     retention = {"value": None, "interval": None, "reason": "chosen by its outcome: see the gap", "n": each["n"]}

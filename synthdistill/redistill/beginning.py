@@ -15,16 +15,20 @@ import msgspec
 
 from synthdistill import budget, terms
 from synthdistill.errors import RecipeError, storage
+from synthdistill.manifest import load
 from synthdistill.ops.registry import is_whole
+from synthdistill.prompts import Config
 from synthdistill.records import digest, encode
 from synthdistill.redistill.decision import stands
 from synthdistill.redistill.desk import BY, Desk
+from synthdistill.redistill.essence import AIMED
 from synthdistill.redistill.freeze import freeze
 from synthdistill.redistill.notices import tell
 from synthdistill.redistill.state import Work
 from synthdistill.runs import Run
 from synthdistill.samplers import batch_state
 from synthdistill.shards import seal
+from synthdistill.stages import aim
 from synthdistill.stages.material import Start
 from synthdistill.stages.run import Job, refuse_unfit, sequence
 
@@ -71,7 +75,7 @@ def begun(desk: Desk, work: Work) -> tuple[Run, Job]:
     start = Start(run=work.start, replay=work.replay, rate=work.rate) if work.start else None
     own = recipe.model_copy(
         update={
-            "prompts": recipe.prompts.model_copy(update=rows),
+            "prompts": _reads(recipe.prompts, rows),
             "train": recipe.train.model_copy(update={"start": start}),
         }
     )
@@ -137,7 +141,31 @@ def _copied(desk: Desk, work: Work, run: Run) -> dict[str, Any]:
     earlier = desk.last.folder / "source" if desk.last else None
     segments = [path for name in work.segments if (path := _fitted(desk, logged / name)).stat().st_size]
     table = freeze(desk.recipe.prompts, desk.base, run.folder / "source", earlier=earlier, segments=segments)
-    return {"source": table.source, "held_out": table.held_out, "frozen": table.frozen}
+    rows = {"source": table.source, "held_out": table.held_out, "frozen": table.frozen}
+    seeds = _aimed(desk, table, run) if desk.config.aim else table.synthesize and table.synthesize.seeds
+    return rows | ({"seeds": seeds} if seeds else {})
+
+
+def _reads(table: Config, rows: dict[str, Any]) -> Config:
+    """The table of prompts that reads a run's copies."""
+    update = {name: value for name, value in rows.items() if name != "seeds"}
+    if table.synthesize:
+        update["synthesize"] = table.synthesize.model_copy(update={"seeds": rows.get("seeds")})
+    return table.model_copy(update=update)
+
+
+def _aimed(desk: Desk, table: Config, run: Run) -> str | None:
+    """Seeds among the copies, where the last student that was evaluated is weak; None where it is not, or where there is none."""
+    last = next((each for each in (desk.last, desk.in_use) if each and load(each.stage("eval"))), None)
+    found = aim.aimed(last, table, desk.recipe.eval.sets) if last else aim.Aimed()
+    if last is None or not found.rows:
+        return None
+    path = run.folder / "source" / AIMED
+    with storage(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    aim.write(found, path)
+    desk.job.progress.note(f"redistill: new prompts are aimed at where {last.name} is weak: {', '.join(found.slices)}")
+    return AIMED
 
 
 def _fitted(desk: Desk, segment: Path) -> Path:

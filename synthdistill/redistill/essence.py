@@ -7,6 +7,8 @@ changed_keys(essence(before), now)                   # ["train.epochs: 3 -> 5"]
 from collections.abc import Mapping
 from typing import Any
 
+AIMED = "aimed/seeds.jsonl"
+"""The seeds that `[redistill] aim` gives a run, among the copies of its rows."""
 _ROWS = ("source", "frozen")
 _START = ("start", "started_from")
 """Where a student's weights began is decided by `redistill`, not by the recipe."""
@@ -24,6 +26,9 @@ def _without_rows(what: dict[str, Any]) -> dict[str, Any]:
         files.pop(name, None)
     for name in (what.get("eval", {}).get("sets") or {}).values():  # what is shown beside the comparison decides nothing
         files.pop(name, None)
+    if (prompts.get("synthesize") or {}).get("seeds") == AIMED:
+        prompts["synthesize"] = {name: value for name, value in prompts["synthesize"].items() if name != "seeds"}
+        files.pop(AIMED, None)
     held_out = prompts.get("held_out")
     if isinstance(held_out, str):
         prompts["held_out"] = f"rows {files.pop(held_out, held_out)}"

@@ -13,7 +13,7 @@ import msgspec
 
 from synthdistill import hub
 from synthdistill.errors import storage
-from synthdistill.prompts import Config
+from synthdistill.prompts import SEEDS, Config
 from synthdistill.sources import source_files
 
 LOGGED = "logged"
@@ -38,6 +38,9 @@ def freeze(config: Config, base: Path, into: Path, *, earlier: Path | None, segm
     if isinstance(config.held_out, str) and not hub.is_hub(config.held_out):
         for file in source_files(config.held_out, "[prompts] held_out", base):
             _copy(file, into, _inside(file, base), earlier)
+    if (seeds := config.synthesize and config.synthesize.seeds) and not hub.is_hub(seeds):
+        for file in source_files(seeds, SEEDS, base):
+            _copy(file, into, _inside(file, base), earlier)
     for segment in segments:
         _copy(segment, into, f"{LOGGED}/{segment.name}", earlier)
     return _thawed(config, base, into, [segment.name for segment in segments])
@@ -47,9 +50,10 @@ def _thawed(config: Config, base: Path, folder: Path, segments: list[str]) -> Co
     """The table that reads the copies in a folder."""
     sources = [config.source] if isinstance(config.source, str) else [*config.source]
     moved = [_moved(name, base) for name in sources] + [f"{LOGGED}/{name}" for name in segments]
-    held_out = config.held_out
+    held_out, grown = config.held_out, config.synthesize
     return config.model_copy(
         update={
+            "synthesize": grown and grown.model_copy(update={"seeds": _moved(grown.seeds, base) if grown.seeds else None}),
             "source": moved[0] if isinstance(config.source, str) and not segments else moved,
             "held_out": _moved(held_out, base) if isinstance(held_out, str) else held_out,
             "frozen": str(folder),

@@ -34,7 +34,8 @@ class Work(BaseModel):
     rate: float = 1.0
     """The part of the learning rate that is its peak then."""
     rows: dict[str, Any] | None = None
-    """`source`, `held_out` and `frozen` of its table of prompts, once its rows are copied; None before."""
+    """`source`, `held_out` and `frozen` of its table of prompts, and `seeds` of what it synthesises, once its rows are copied; None
+    before."""
     signature: str = ""
     """Of the files that the recipe named when it was decided on."""
     failed: bool = False

@@ -39,18 +39,21 @@ def synthesize(
     if config.synthesize is None:
         return [], Grown()
     form = Form(config, place.base)
-    seeds, forbidden = collect(config, form, place.base, split_of)
+    found = collect(config, form, place.base, split_of)
+    if found.passed_over:
+        progress.note(f"{prompts.SEEDS}: {found.passed_over} rows are held out, and are left out of the seeds")
     wanted = config.synthesize.model_copy(update={"count": min(config.synthesize.count, limit or config.synthesize.count)})
     with progress.task("synthesize", total=wanted.count) as advance:
         grown = grow(
             wanted,
-            seeds,
+            found.seeds,
             ask,
             place.stage("generate"),
             form=form,
             identity=identity,
             base=place.base,
-            forbidden=forbidden,
+            beside=found.beside,
+            forbidden=found.forbidden,
             earlier=[folder / "generate" for folder in place.siblings()],
             note=progress.note,
             advance=advance,

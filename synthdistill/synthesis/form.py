@@ -55,7 +55,7 @@ class Form:
         """What a new text stands beside: the value of the column, or the user's last turn. None where there is none."""
         if self.column is not None:
             return as_text(row.values.get(self.column)).strip() or None
-        turns = [message for message in _given(row)[0] if message["role"] == "user"]
+        turns = [message for message in given(row)[0] if message["role"] == "user"]
         content = turns[-1].get("content") if turns else None
         return content.strip() or None if isinstance(content, str) else None
 
@@ -66,7 +66,7 @@ class Form:
             return None
         if self.template is not None:
             return Seed(prompt_id, text, {column: row.values.get(column) for column in self.template.columns})
-        messages, tools = _given(row)
+        messages, tools = given(row)
         opening = [message for message in messages if message["role"] in _OPENING]
         return Seed(prompt_id, text, {"messages": opening} | ({"tools": tools} if tools else {}))
 
@@ -92,7 +92,7 @@ class Form:
         return content.messages, content.tools
 
 
-def _given(row: Row) -> tuple[list[Message], list[dict[str, Any]] | None]:
+def given(row: Row) -> tuple[list[Message], list[dict[str, Any]] | None]:
     """The messages and tools of a row without a template, as it has them or as they were logged."""
     found = logged(row)
     return (found.messages, found.tools) if found else openai_form.of_row(row)

@@ -84,6 +84,7 @@ def grow(
     form: Form,
     identity: Identity,
     base: Path,
+    beside: Iterable[Seed] = (),
     forbidden: Collection[bytes] = frozenset(),
     earlier: Iterable[Path] = (),
     note: Callable[[str], None] = lambda line: None,
@@ -92,7 +93,8 @@ def grow(
     """Have the teacher write `config.count` rows that are not there yet.
 
     `seeds` are rows of the TRAIN split alone, in any order; held-out and validation rows must never be among them, and no new text may
-    be equal to one: `forbidden` holds `near.fold` of each. `folder` keeps the journals while it works, and `synthesized.jsonl` and its
+    be equal to one: `forbidden` holds `near.fold` of each. `beside` are rows that are there as well and of which no new text may be a copy.
+    `folder` keeps the journals while it works, and `synthesized.jsonl` and its
     companions when it ends, whether it was enough or not. `earlier` are such folders of other runs of the recipe, whose answers are used
     before any is asked for. `advance` hears of accepted rows, `note` what a person wants to know.
 
@@ -104,6 +106,7 @@ def grow(
     ordered = sorted(seeds, key=lambda seed: seed.id)
     if not ordered:
         raise RecipeError("[prompts.synthesize] has no seed: no row of [prompts] source is left for training", "Give more rows")
+    there = [*ordered, *beside]
     ground = Ground(ordered, identity, base, form)
     folder.mkdir(parents=True, exist_ok=True)
     with Teacher(ask, folder, earlier, note) as teacher:
@@ -111,7 +114,7 @@ def grow(
         try:
             plan = growth.plan(ground)
             plan.grown = growth.grown.rows
-            growth.run(plan, Judgement(config, _known(config, ordered, note), {seed.id for seed in ordered}, forbidden), advance)
+            growth.run(plan, Judgement(config, _known(config, there, note), {seed.id for seed in there}, forbidden), advance)
         finally:
             growth.write(folder)
     return growth.grown
