@@ -64,6 +64,13 @@ def test_the_error_is_that_of_bins_of_as_many_rows_each():
     assert found["interval"]["low"] <= found["ece"] <= found["interval"]["high"]
 
 
+def test_bins_have_as_many_rows_each_and_there_are_ten_at_most():
+    logprob, right = drawn(600)
+
+    assert [each["n"] for each in measured(answers(logprob, right), 1.0)["after"]["bins"]] == [60] * 10
+    assert [each["n"] for each in measured(answers(logprob[:100], right[:100]), 1.0)["after"]["bins"]] == [20] * 5
+
+
 def test_rows_of_one_confidence_are_in_one_bin_however_they_are_ordered():
     logprob, right = np.log([0.5] * 35 + [0.8] * 5), [1.0] * 20 + [0.0] * 20
     one = measured(answers(logprob, right), 1.0)["after"]
@@ -108,6 +115,22 @@ def test_the_slice_whose_confidence_is_wrong_comes_first_among_many_small_ones(f
     assert (found[0]["slice"], found[0]["n"]) == ("intent=7", 30)
     assert found[0]["ece_after"] > found[0]["chance"]
     assert len(found) == 154
+
+
+def test_a_slice_of_three_unlucky_rows_does_not_come_before_one_of_many_that_is_surely_off():
+    right = [0.0] * 3 + [1.0, 0.0] * 200
+    found = measured(answers(np.log(np.full(403, 0.75)), right, [["few"]] * 3 + [["many"]] * 400), 1.0)["slices"]
+
+    assert [row["slice"] for row in found] == ["many", "few"]
+    assert found[1]["ece_after"] > found[0]["ece_after"] > found[0]["chance"]
+
+
+def test_of_slices_that_are_as_bad_the_one_with_more_rows_comes_first():
+    right = [1.0] * 13 + [0.0] * 12 + [1.0] * 220 + [0.0] * 180
+    found = measured(answers(np.log(np.full(425, 0.75)), right, [["some"]] * 25 + [["many"]] * 400), 1.0)["slices"]
+
+    assert [row["slice"] for row in found] == ["many", "some"]
+    assert found[1]["ece_after"] > found[0]["ece_after"]
 
 
 def test_no_slice_of_a_calibrated_student_stands_out():

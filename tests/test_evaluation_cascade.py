@@ -75,10 +75,11 @@ def test_where_nothing_is_sure_no_point_is_chosen(rows, gate):
 
 
 def test_the_first_point_that_fails_ends_the_search():
-    """The student is wrong where it is surest: that it is right below that is not looked at."""
-    sure = np.linspace(0.99, 0.01, 1000)
-    rows = of(sure, np.where(np.arange(1000) < 100, 0.0, 1.0), np.ones(1000))
+    """The student is wrong where it is surest, and right where its teacher is not: all of it would pass, and is not looked at."""
+    row = np.arange(1000)
+    rows = of(np.linspace(0.99, 0.01, 1000), row >= 100, row < 500)
 
+    assert rows.student_N.mean() > rows.teacher_N.mean()
     assert choose(rows, thresholds(rows), retention=0.9).share < 0.1
 
 

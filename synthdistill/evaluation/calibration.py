@@ -203,7 +203,8 @@ def _if_calibrated(confidence_N: Floats, clusters: Sequence[str], seed: int) -> 
     return np.concatenate(pieces)
 
 
-def _how_calibrated(row: Mapping[str, Any]) -> tuple[float, str]:
+def _how_calibrated(row: Mapping[str, Any]) -> tuple[bool, float, str]:
     """The error less what chance may have in it: of a calibrated student, or of a share of so many rows where it is widest (at 1/2). So a
-    slice comes before its own parts, which are as bad and less sure."""
-    return max(row["chance"], _WIDEST / row["n"] ** 0.5) - row["ece_after"], row["slice"]
+    slice comes before its own parts, which are as bad and less sure. Slices with fewer rows than a bin come last: of many such, some are
+    all wrong by chance."""
+    return row["n"] < _PER_BIN, max(row["chance"], _WIDEST / row["n"] ** 0.5) - row["ece_after"], row["slice"]
