@@ -22,8 +22,8 @@ _FILTERS = ("share", "points", "count", "large", "dollars", "seconds", "chance",
 
 
 def render(template: str, **values: Any) -> bytes:
-    """A page as it lies on disk. What no HTML can hold (NUL, half of a surrogate pair) is replaced, and so are marks that turn the direction
-    of what follows: where they are not closed, they reach beyond the element that a browser isolates."""
+    """A page as it lies on disk. What no HTML can hold (NUL, half of a surrogate pair) is replaced, and so are marks that turn the
+    direction of what follows: one that is not closed reaches beyond the element that a browser isolates."""
     style, script = (_ROOM / "page.css").read_text(encoding="utf-8"), (_ROOM / "page.js").read_text(encoding="utf-8")
     text = (
         _environment()
