@@ -17,11 +17,13 @@ from markupsafe import Markup
 from synthdistill.report import charts, words
 
 _ROOM = Path(__file__).parent
+_UNFIT = dict.fromkeys([0, *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd")
 _FILTERS = ("share", "points", "count", "large", "dollars", "seconds", "chance", "short")
 
 
 def render(template: str, **values: Any) -> bytes:
-    """A page as it lies on disk. What no HTML can hold (NUL, half of a surrogate pair) is replaced."""
+    """A page as it lies on disk. What no HTML can hold (NUL, half of a surrogate pair) is replaced, and so are marks that turn the
+    direction of what follows: one that is not closed reaches beyond the element that a browser isolates."""
     style, script = (_ROOM / "page.css").read_text(encoding="utf-8"), (_ROOM / "page.js").read_text(encoding="utf-8")
     text = (
         _environment()
@@ -35,7 +37,7 @@ def render(template: str, **values: Any) -> bytes:
             **values,
         )
     )
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace")
+    return text.translate(_UNFIT).encode("utf-8", "replace")
 
 
 @cache
