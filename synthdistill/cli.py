@@ -5,26 +5,17 @@
 Nothing heavy is imported up here: `--help` must cost no more than that of an empty program.
 """
 
-import dataclasses
 import os
 import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
-from synthdistill.errors import GateError, LockedError, RecipeError, SynthdistillError, storage
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from synthdistill import recipe as recipes
-    from synthdistill.manifest import Manifest
-    from synthdistill.ops.registry import Entry, Hook, Registry
-    from synthdistill.runs import Run
-    from synthdistill.stages.run import Job
+from synthdistill import verbs
+from synthdistill.errors import LockedError, RecipeError, SynthdistillError, storage
 
 app = typer.Typer(
     name="synthdistill",
@@ -81,7 +72,7 @@ def generate(
     """Prompts -> teacher completions. A budget that is used up is exit 5."""
     if probe and not dry_run:
         raise RecipeError(f"--probe {probe} says what the rest would cost, and then stops", "Add --dry-run")
-    _stage("generate", recipe, run, settings, limit, dry_run, as_json, quiet, accept_terms=accept_terms, seal=seal, probe=probe)
+    verbs.carry_out("generate", recipe, run, settings, limit, dry_run, as_json, quiet, accept_terms=accept_terms, seal=seal, probe=probe)
 
 
 @app.command(name="filter")
@@ -95,7 +86,7 @@ def filter_(
     quiet: Quiet = False,
 ) -> None:
     """Completions -> examples and dropped rows, each with scores and a reason."""
-    _stage("filter", recipe, run, settings, limit, dry_run, as_json, quiet)
+    verbs.carry_out("filter", recipe, run, settings, limit, dry_run, as_json, quiet)
 
 
 @app.command()
@@ -110,7 +101,7 @@ def label(
     quiet: Quiet = False,
 ) -> None:
     """The teacher's soft targets for the kept examples; for method soft."""
-    _stage("label", recipe, run, settings, limit, dry_run, as_json, quiet, accept_terms=accept_terms)
+    verbs.carry_out("label", recipe, run, settings, limit, dry_run, as_json, quiet, accept_terms=accept_terms)
 
 
 @app.command()
@@ -126,9 +117,9 @@ def train(
 ) -> None:
     """Examples -> student. --dry-run prints one row token by token with its mask."""
     if learning_curve:
-        _curve(_job(recipe, run, settings, limit, quiet or as_json), dry_run, as_json)
+        verbs.draw_curve(verbs.open_job(recipe, run, settings, limit, quiet or as_json), dry_run, as_json)
         return
-    _stage("train", recipe, run, settings, limit, dry_run, as_json, quiet)
+    verbs.carry_out("train", recipe, run, settings, limit, dry_run, as_json, quiet)
 
 
 @app.command(name="eval")
@@ -157,9 +148,10 @@ def eval_(
     if to is not None and review is None:
         raise RecipeError("--to says where --review writes its table", "Add --review 100")
     if reviewed is not None:
-        _reviewed(_job(recipe, run, settings, limit, quiet or as_json), reviewed, as_json)
+        verbs.take_ratings(verbs.open_job(recipe, run, settings, limit, quiet or as_json), reviewed, as_json)
         return
-    _stage("eval", recipe, run, settings, limit, dry_run, as_json, quiet, review=(review, to) if review else None, write_seeds=write_seeds)
+    table = (review, to) if review else None
+    verbs.carry_out("eval", recipe, run, settings, limit, dry_run, as_json, quiet, review=table, write_seeds=write_seeds)
 
 
 @app.command(name="run")
@@ -174,7 +166,7 @@ def run_(
     quiet: Quiet = False,
 ) -> None:
     """Every stage in sequence, each passed over when it is up to date."""
-    _whole(_job(recipe, run, settings, limit, quiet, accept_terms=accept_terms), dry_run, as_json)
+    verbs.carry_out_all(verbs.open_job(recipe, run, settings, limit, quiet, accept_terms=accept_terms), dry_run, as_json)
 
 
 @app.command()
@@ -194,11 +186,11 @@ def demo(
     if dry_run and not (folder / "recipe.toml").exists():
         with TemporaryDirectory() as aside:
             examples.write(Path(aside), "triage")
-            _whole(_job(Path(aside), "main", settings, limit, quiet), dry_run, as_json)
+            verbs.carry_out_all(verbs.open_job(Path(aside), "main", settings, limit, quiet), dry_run, as_json)
         return
     if not (folder / "recipe.toml").exists():
         examples.write(folder, "triage")
-    _whole(_job(folder, "main", settings, limit, quiet), dry_run, as_json)
+    verbs.carry_out_all(verbs.open_job(folder, "main", settings, limit, quiet), dry_run, as_json)
 
 
 @app.command()
@@ -219,10 +211,10 @@ def redistill(
 
     if env_file is not None:
         environment.take(env_file)
-    job = _job(recipe, "main", settings, None, quiet or as_json, accept_terms=accept_terms)
+    job = verbs.open_job(recipe, "main", settings, None, quiet or as_json, accept_terms=accept_terms)
     job = replace(job, progress=console.Notes()) if quiet else job
     try:
-        found = page.plan(job, by_hand=now) if dry_run else page.call(job, by_hand=now, told=_told(quiet or as_json))
+        found = page.plan(job, by_hand=now) if dry_run else page.call(job, by_hand=now, told=verbs.teller(quiet or as_json))
     except LockedError as error:
         if quiet:  # cron calls it every minute of a night's work
             raise typer.Exit(error.code) from error
@@ -277,9 +269,9 @@ def promote(
     """Put a run in use: move `current` to it, and run the hook."""
     from synthdistill import terms
 
-    read, place = _read(recipe, run)
-    registry, hook = _registry(read, place)
-    _moved(registry.promote(place, by=terms.user(), why=why, hook=hook, force=force), place, as_json)
+    read, place = verbs.read_recipe(recipe, run)
+    registry, hook = verbs.registry_of(read, place)
+    verbs.tell_moved(registry.promote(place, by=terms.user(), why=why, hook=hook, force=force), place, as_json)
 
 
 @app.command()
@@ -291,9 +283,9 @@ def rollback(
     """Put the run in use that was so before."""
     from synthdistill import terms
 
-    read, place = _read(recipe, "main")
-    registry, hook = _registry(read, place)
-    _moved(registry.rollback(by=terms.user(), why=why, hook=hook), place, as_json)
+    read, place = verbs.read_recipe(recipe, "main")
+    registry, hook = verbs.registry_of(read, place)
+    verbs.tell_moved(registry.rollback(by=terms.user(), why=why, hook=hook), place, as_json)
 
 
 @app.command()
@@ -302,7 +294,7 @@ def runs(recipe: Recipe, as_json: Json = False) -> None:
     from synthdistill import console
     from synthdistill.ops import registry
 
-    read, place = _read(recipe, "main")
+    read, place = verbs.read_recipe(recipe, "main")
     found = list(registry.listed(registry.Registry(place.folder.parent)))
     if as_json:
         console.print_json({"folder": str(place.folder.parent), "runs": found})
@@ -327,7 +319,8 @@ def report(
 
     if markdown == written.STDOUT and as_json:
         raise RecipeError("--markdown - and --json both write to stdout", "Give --markdown a file")
-    found = written.write(_find(folder, run), None if newer is None else _find(newer, run), markdown=markdown, junit=junit)
+    beside = None if newer is None else verbs.find_run(newer, run)
+    found = written.write(verbs.find_run(folder, run), beside, markdown=markdown, junit=junit)
     if as_json:
         console.print_json(found.files)
     elif found.summary is not None:
@@ -351,7 +344,7 @@ def show(
     from synthdistill import console
     from synthdistill.ops import rows
 
-    found = rows.look(_find(folder, run), stage, dropped=dropped or reason is not None, reason=reason, limit=limit)
+    found = rows.look(verbs.find_run(folder, run), stage, dropped=dropped or reason is not None, reason=reason, limit=limit)
     if as_json:
         console.print_json(found.as_dict())
     else:
@@ -371,7 +364,7 @@ def try_(
     from synthdistill.ops import trial
 
     text = message if message is not None else _stdin()
-    answers = trial.ask(_find(folder, run), text, teacher=teacher)
+    answers = trial.ask(verbs.find_run(folder, run), text, teacher=teacher)
     if as_json:
         console.print_json(answers)
     for who, answer in {} if as_json else answers.items():
@@ -397,7 +390,7 @@ def export(
     from synthdistill import console
     from synthdistill.ops import export as exports
 
-    found = exports.export(_find(folder, run), to=to, copies=quantize, progress=console.progress_for(quiet or as_json))
+    found = exports.export(verbs.find_run(folder, run), to=to, copies=quantize, progress=console.progress_for(quiet or as_json))
     if as_json:
         console.print_json(found.as_dict())
     else:
@@ -460,218 +453,3 @@ def _complain(error: SynthdistillError) -> NoReturn:
 
     console.complain(error)
     sys.exit(error.code)
-
-
-def _read(recipe: Path, run: str) -> "tuple[recipes.Recipe, Run]":
-    """A recipe, and where a run of it lies."""
-    from synthdistill import recipe as recipes
-
-    path = recipes.find(recipe)
-    read = recipes.load(path)
-    return read, read.place(path, run)
-
-
-def _registry(read: "recipes.Recipe", place: "Run") -> "tuple[Registry, Hook]":
-    from synthdistill.ops.registry import Hook, Registry
-
-    return Registry(place.folder.parent), Hook(read.redistill.hook, read.redistill.hook_timeout_s, place.base)
-
-
-def _moved(entry: "Entry", place: "Run", as_json: bool) -> None:
-    from synthdistill import console
-
-    if as_json:
-        console.print_json({"event": entry.event, "run": entry.run, "current": str(place.folder.parent / "current")})
-    else:
-        console.say(f"{entry.run} is in use: {place.folder.parent / 'current'}")
-
-
-def _job(recipe: Path, run: str, settings: list[str], limit: int | None, quiet: bool, *, accept_terms: bool = False) -> "Job":
-    from synthdistill import console
-    from synthdistill import recipe as recipes
-    from synthdistill.stages.run import Job
-
-    path = recipes.find(recipe)
-    read = recipes.load(path, settings)
-    place = read.place(path, run)
-    return Job(read.with_student(place.base), place, console.progress_for(quiet), limit, accept_terms=accept_terms)
-
-
-def _find(folder: Path, run: str) -> "Run":
-    """The run that an argument means: its folder, or a recipe."""
-    from synthdistill import recipe as recipes
-    from synthdistill.runs import Run
-
-    if folder.suffix == ".toml" or ((folder / "recipe.toml").exists() and not (folder / "place.json").exists()):
-        path = recipes.find(folder)
-        return Run.find(recipes.load(path).place(path, run).folder)
-    return Run.find(folder)
-
-
-def _stage(
-    stage: str,
-    recipe: Path,
-    run: str,
-    settings: list[str],
-    limit: int | None,
-    dry_run: bool,
-    as_json: bool,
-    quiet: bool,
-    review: tuple[int, Path | None] | None = None,
-    write_seeds: Path | None = None,
-    **more: Any,
-) -> None:
-    from synthdistill import console
-    from synthdistill.stages.run import one
-    from synthdistill.stages.run import review as write_table
-
-    job = replace(_job(recipe, run, settings, limit, quiet or as_json), **more)
-    if dry_run:
-        _planned(job, [stage], as_json)
-        return
-    manifest = one(job, stage)
-    if stage == "eval":
-        more = {"review": str(write_table(job, *review))} if review else {}
-        more |= _seeds(job, write_seeds, as_json) if write_seeds else {}
-        _judged(job, {stage: manifest}, as_json, more=more)
-    elif as_json:
-        console.print_json(_summary(job, {stage: manifest}))
-    else:
-        console.say(console.stage_line(stage, manifest))
-
-
-def _reviewed(job: "Job", file: Path, as_json: bool) -> None:
-    """What people think of the answers, and the page with it."""
-    from synthdistill import console
-    from synthdistill.report import figures, page
-    from synthdistill.report import words as said
-    from synthdistill.stages.run import reviewed
-
-    reviewed(job, file)
-    path, found = page.write(job.place), figures.load(job.place)
-    rated = [each for each in found.comparisons if each.metric == "human"]
-    if as_json:
-        told = {"run": str(job.place.folder), "human": [dataclasses.asdict(each) for each in rated], "report": str(path)}
-        console.print_json(told)
-        return
-    cells = [
-        [
-            each.slice,
-            said.count(each.n),
-            said.share(each.student),
-            said.share(each.teacher),
-            said.points(each.gap),
-            said.span(each.interval, signed=True),
-        ]
-        for each in rated
-    ]
-    console.table("rated by people", ["rows", "n", "student", "teacher", "gap", "95%"], cells, whole=1)
-    console.say(f"unscored: {rated[0].unscored} of {rated[0].n + rated[0].unscored}; report: {path}")
-
-
-def _curve(job: "Job", dry_run: bool, as_json: bool) -> None:
-    from synthdistill import console
-    from synthdistill.report import learning
-    from synthdistill.stages.run import curve, curve_plan
-
-    if dry_run:
-        planned = {"learning-curve": curve_plan(job)}
-        if as_json:
-            console.print_json({"run": str(job.place.folder), "plan": planned})
-        else:
-            console.tree(planned)
-        return
-    manifest = curve(job)
-    if as_json:
-        console.print_json(
-            {"run": str(job.place.folder), "up_to_date": manifest.up_to_date, "seconds": manifest.seconds, "curve": manifest.results}
-        )
-        return
-    found = learning.read(manifest.results)
-    console.table(found.title, found.columns, found.cells, whole=2)
-    for line in found.lines:
-        console.say(line)
-
-
-def _whole(job: "Job", dry_run: bool, as_json: bool) -> None:
-    from synthdistill.stages.run import run, sequence
-
-    if dry_run:
-        _planned(job, sequence(job.recipe), as_json)
-        return
-    manifests = run(job, told=_told(as_json))
-    _judged(job, manifests, as_json, tell_stages=False)
-
-
-def _told(silent: bool) -> "Callable[[str, Manifest], None]":
-    """What is said of a stage as it ends."""
-    from synthdistill import console
-
-    return lambda stage, manifest: None if silent else console.say(console.stage_line(stage, manifest))
-
-
-def _planned(job: "Job", stages: list[str], as_json: bool) -> None:
-    from synthdistill import console
-    from synthdistill.stages.run import plan
-
-    planned = plan(job, stages)
-    row = planned.get("train", {}).pop("row", None) if not as_json else None
-    if as_json:
-        console.print_json({"run": str(job.place.folder), "plan": planned})
-        return
-    console.tree(planned)
-    if row:
-        cells = [[str(token["id"]), repr(token["token"])[1:-1], "trained" if token["trained"] else ""] for token in row]
-        console.table("one row, token by token", ["id", "token", "loss"], cells)
-
-
-def _seeds(job: "Job", path: Path, as_json: bool) -> dict[str, Any]:
-    """Write seeds where the student is weak, and say which slices they are of."""
-    from synthdistill import console
-    from synthdistill.stages import aim
-
-    found = aim.aimed(job.place, job.recipe.prompts, job.recipe.eval.sets)
-    if found.rows:
-        aim.write(found, path)
-    if not as_json:
-        told = ", ".join(f"{name} ({count})" for name, count in found.slices.items()) or "no slice is surely weak, nothing is written"
-        console.say(f"seeds: {path}: {told}" if found.rows else f"seeds: {told}")
-    return {"seeds": {"file": str(path) if found.rows else None, "slices": found.slices, "like_held_out": found.like_held_out}}
-
-
-def _judged(
-    job: "Job", manifests: dict[str, "Manifest"], as_json: bool, *, tell_stages: bool = True, more: dict[str, Any] | None = None
-) -> None:
-    """After eval: the report, the verdict, and exit 4 where the gate was not passed."""
-    from synthdistill import console
-    from synthdistill.evaluation import gate
-    from synthdistill.report import figures, page, verdict
-
-    evaluated = manifests["eval"]
-    path = page.write(job.place)
-    if as_json:
-        console.print_json(_summary(job, manifests) | evaluated.results | {"report": str(path)} | (more or {}))
-    else:
-        if tell_stages:
-            console.say(console.stage_line("eval", evaluated))
-        console.say("")
-        console.say(verdict.verdict(figures.load(job.place)))
-        console.say(f"report: {path}")
-        for name, where in (more or {}).items():
-            console.say(f"{name}: {where}")
-    if not evaluated.results["gate"]["passed"]:
-        failed = [check for check in evaluated.results["gate"]["checks"] if not check["passed"]]
-        for check in failed:
-            console.warn(f"gate: {gate.told(check)}")
-        names = ", ".join(check["name"] for check in failed)
-        raise GateError(f"the gate was not passed: {names}", f"The report says where the student falls short: {path}")
-
-
-def _summary(job: "Job", manifests: dict[str, "Manifest"]) -> dict[str, Any]:
-    return {
-        "run": str(job.place.folder),
-        "stages": {
-            name: {"up_to_date": found.up_to_date, "counts": found.counts.model_dump(), "seconds": found.seconds}
-            for name, found in manifests.items()
-        },
-    }

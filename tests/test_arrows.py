@@ -71,6 +71,7 @@ LEVELS = (
     ("stages/run",),
     ("ops", "report", "console"),
     ("redistill",),
+    ("verbs",),
     ("cli",),
     ("__main__",),
 )

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_eval import Bench, model
 
-from synthdistill import cli, spreadsheet
+from synthdistill import cli, spreadsheet, verbs
 from synthdistill.errors import ChangedError, RecipeError, UnfinishedError
 from synthdistill.manifest import file_hash, load
 from synthdistill.progress import Silent
@@ -229,7 +229,7 @@ def test_the_command_line_tells_what_people_think_and_writes_the_page(bench, tmp
     (bench.place.folder / "recipe.resolved.toml").write_text(RECIPE)
     job = Job(SimpleNamespace(prompts=SimpleNamespace(slices=["kind"])), bench.place, Silent())
     path = run.review(job, 10, tmp_path / "table.csv")
-    cli._reviewed(job, fill(path, strict), as_json)
+    verbs.take_ratings(job, fill(path, strict), as_json)
     told = capsys.readouterr().out
 
     assert (bench.place.stage("eval") / "report.html").is_file()
