@@ -136,7 +136,7 @@ def eval_(
         Path | None, typer.Option("--reviewed", metavar="FILE", help="Take the ratings of such a table into the report; ask nobody.")
     ] = None,
     write_seeds: Annotated[
-        Path | None, typer.Option("--write-seeds", metavar="FILE", help="Rows of weak slices, as seeds for [prompts.synthesize].")
+        Path | None, typer.Option("--write-seeds", metavar="FILE", help="Rows of weak slices, as prompts.synthesize.seeds takes them.")
     ] = None,
     dry_run: DryRun = False,
     as_json: Json = False,
