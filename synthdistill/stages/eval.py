@@ -5,28 +5,33 @@
 1. config: what decides the answers; the generate, filter and train stages that they come from.
 2. read: held-out prompts, the teacher's answers to them, what the student and the one in use were trained on (left out, counted).
 3. work: student, base and the one in use answer what is neither in their journals nor in the evaluation of the one in use; a teacher
-   that samples answers twice (self-agreement), where it has not done so there; speed.
-4. write: `answers-{student,base,self,current}-*.jsonl`, `failures.jsonl`, `report.json`, the manifest. A gate that is not passed is a
-   result, not an error: the command line makes exit code 4 of it.
+   that samples answers twice (self-agreement), where it has not done so there; the student the validation prompts as well, and how sure
+   it is of all; speed.
+4. write: `answers-{student,base,self,current,validation}-*.jsonl`, `confidences-*.jsonl`, `failures.jsonl`, `calibration.json`,
+   `cascade.json`, `report.json`, the manifest. A gate that is not passed is a result, not an error: the command line makes exit code 4 of it.
 
 `report.json` (docs/formats.md shows one; null where a figure cannot be had, its `reason` or `basis` says why):
 
     n, left_out, not_asked      held-out prompts judged; those left out as the student, or the one in use, was trained on them; those that
                                 the teacher was not asked before generate was sealed
     score                       the metric that counts: the first of `[eval] metrics`, or `agreement` where no prompt has a reference
-    systems                     {teacher, student, base}: model, parameters, tokens_per_s, latency_ms {p50, p95}, usd_per_1k, score
+    systems                     {teacher, student, base}: model, parameters, tokens_per_s (saturated), tokens_per_s_single, latency_ms
+                                {p50, p95}, memory_mb, usd_per_1k, score
     answers                     {teacher, student, base}: answered, cut, failed. Cut and failed answers are wrong (0)
     comparisons                 a list of `Comparison`, for each slice (`all` first) and metric
     slices                      {slice, n, retention} of each
     retention, recovered        {value, interval {low, high}, reason}; retention also n, and `of`: reference or agreement
     beats_base                  student minus base, in points
     current                     null, or the student in use: its run, retention (the student's score over its score), gap (student minus
-                                it, in units of the score). It is in systems, answers and comparisons as well
+                                it, in units of the score), regressions. It is in systems, answers and comparisons as well
+    validity                    {teacher, student, base}: the share of answers that are JSON
+    calibration                 temperature, before, after, slices, reason (`evaluation/calibration.py`)
+    cascade, cascade_chosen     points on held-out prompts, and the one that was chosen on validation prompts (`evaluation/cascade.py`)
     self_agreement              {value, interval, reason, n}: the ceiling for agreement
     speedup, speed              the student's tokens/s over the teacher's; how they were measured, each round
     cost                        ratio (student over teacher), interval (of the rounds in which speed was measured), basis,
-                                tokens (mean per answer)
-    gate                        passed, checks [{name, value, threshold, passed, n}]
+                                tokens (mean per answer), break_even
+    gate                        passed, checks [{name, value, threshold, bound, passed, n}]
 
 Prices and the gate are *how*: when they change, the report on disk is priced and judged again, and nobody is asked.
 """
