@@ -8,7 +8,8 @@
    that samples answers twice (self-agreement), where it has not done so there; the student the validation prompts as well, and how sure
    it is of all; speed.
 4. write: `answers-{student,base,self,current,validation}-*.jsonl`, `confidences-*.jsonl`, `failures.jsonl`, `calibration.json`,
-   `cascade.json`, `report.json`, the manifest. A gate that is not passed is a result, not an error: the command line makes exit code 4 of it.
+   `cascade.json`, `report.json`, the manifest. A gate that is not passed is a result, not an error: the command line makes exit code 4
+   of it.
 
 `report.json` (docs/formats.md shows one; null where a figure cannot be had, its `reason` or `basis` says why):
 
