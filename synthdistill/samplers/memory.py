@@ -7,8 +7,8 @@
 
 On a GPU it is what torch has allocated at most (weights, cache and what is worked on), and not what it has reserved. On a CPU it is
 resident memory of the process, the pages of weights that were read among them; code that was loaded with the first model counts for that
-one. A vLLM engine on a CPU is a process of its own, all of which counts; on a GPU it takes the share that it is told to, which says nothing
-of the model.
+one, and what earlier models gave back and this one took again is not seen, which matters for models of a few megabytes. A vLLM engine on a
+CPU is a process of its own, all of which counts; on a GPU it takes the share that it is told to, which says nothing of the model.
 """
 
 from contextlib import suppress

@@ -5,9 +5,11 @@
 1. config: what decides the answers; the generate, filter and train stages that they come from.
 2. read: held-out prompts, the teacher's answers to them, what the student and the one in use were trained on (left out, counted).
 3. work: student, base, the one in use and further systems (`systems.py`) answer what is neither in their journals nor in another run;
-   a teacher that samples answers twice (self-agreement); baselines (`baselines.py`); a judge (`eval_judge.py`); speed.
-4. write: `answers-{student,base,self,current,NAME}-*.jsonl`, `failures.jsonl`, `report.json`, the manifest. A gate that is not passed is
-   a result, not an error: the command line makes exit code 4 of it.
+   a teacher that samples answers twice (self-agreement); the student the validation prompts as well, and how sure it is of all
+   (`confidences.py`); teacher and students the rows of `sets.py`; baselines (`baselines.py`); a judge (`eval_judge.py`); speed.
+4. write: `answers-{student,base,self,current,validation,NAME}-*.jsonl`, `confidences-*.jsonl`, `failures.jsonl`, `calibration.json`,
+   `cascade.json`, `report.json`, the manifest. A gate that is not passed is a result, not an error: the command line makes exit code 4
+   of it.
 
 `report.json` (docs/formats.md shows one; null where a figure cannot be had, its `reason` or `basis` says why):
 
@@ -26,17 +28,17 @@
     retention, recovered        {value, interval {low, high}, reason}; retention also n, and `of`: reference, agreement or judgement
     beats_base                  student minus base, in points
     current                     null, or the student in use: its run, retention (the student's score over its score), gap (student minus
-                                it, in units of the score). It is in systems, answers and comparisons as well
+                                it, in units of the score), regressions. It is in systems, answers and comparisons as well
     baselines                   {tfidf}: score, interval, gap {value, interval}, would_do, reason
     judge                       null, or {judge, win_rate}: who judged, how many verdicts, unreadable ones, position_bias
     self_agreement              {value, interval, reason, n}: the ceiling for agreement
     speedup, speed              the student's tokens/s over the teacher's; how they were measured, each round
     cost                        ratio (student over teacher), interval (of the rounds in which speed was measured), basis,
-                                tokens (mean per answer)
+                                tokens (mean per answer), break_even
     validity                    of each system: the share of its answers that are JSON
-    calibration                 temperature, before and after, by slice; `calibrated.py`
-    cascade, cascade_chosen     who answers at which threshold, and the cheapest point within the gate
-    gate                        passed, checks [{name, value, threshold, passed, n}]
+    calibration                 temperature, before, after, slices, reason (`evaluation/calibration.py`)
+    cascade, cascade_chosen     points on held-out prompts, and the one that was chosen on validation prompts (`evaluation/cascade.py`)
+    gate                        passed, checks [{name, value, threshold, bound, passed, n}]
 
 Prices and the gate are *how*: when they change, the report on disk is priced and judged again, and nobody is asked.
 """
