@@ -12,7 +12,8 @@ how often the 95% intervals of gap, retention and score hold the truth.
 needed are enough.
 `planted`: students with faults on real requests: the gold label with noise but for one intent, always answered as another one, and
 requests of more than 14 words, which are cut; and students that err at random, of whom nothing is to be found.
-`size`: all of `eval` and its page with every answer on disk, four systems, in a process of its own with one thread.
+`size`: all of `eval` and its page with every answer on disk, four systems, in a process of its own with one thread, imports included; CPU
+time, for the clock on the wall tells of the neighbours.
 """
 
 import argparse
@@ -218,7 +219,8 @@ def size(quick: bool) -> Figures:
         raise SystemExit(done.stderr)
     found = json.loads(done.stdout.splitlines()[-1])
     how = f"{count:,} rows x {len(SYSTEMS)} systems, two metrics, {found['slices']} slices: answers on disk to report.json and the page"
-    yield figure("seconds of an evaluation", found["seconds"], "<= 60", how, found["seconds"] <= 60)
+    how += f"; {found['wall']} s on the wall"
+    yield figure("CPU seconds of an evaluation", found["seconds"], "<= 60", how, found["seconds"] <= 60)
     yield figure(
         "memory of an evaluation, MB", found["memory_mb"], "<= 2000", "peak resident size of that process", found["memory_mb"] <= 2000
     )
@@ -298,10 +300,11 @@ def evaluate(folder: Path) -> int:
         current=_place(folder, "used"),
     )
     page.write(place)
-    seconds = time.perf_counter() - started
+    wall = time.perf_counter() - started
     made = json.loads((place.stage("eval") / "report.json").read_bytes())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": round(seconds, 1), "memory_mb": round(peak), "slices": len(made["slices"])}))
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    took = {"seconds": round(used.ru_utime + used.ru_stime, 1), "wall": round(wall, 1)}
+    print(json.dumps(took | {"memory_mb": round(used.ru_maxrss / 1024), "slices": len(made["slices"])}))
     return 0
 
 
