@@ -9,6 +9,7 @@ from test_eval import Bench
 from synthdistill.errors import RecipeError
 from synthdistill.manifest import load
 from synthdistill.progress import Silent
+from synthdistill.redistill.essence import essence
 from synthdistill.samplers.base import Price, Sampling, ScriptedModel
 from synthdistill.stages import eval, sets
 from synthdistill.stages.eval import Config
@@ -137,6 +138,12 @@ def test_a_changed_file_is_another_evaluation_and_its_hash_is_in_the_manifest(be
 
     assert list(sealed.files) == ["hard.jsonl"]
     assert eval.what(Config(sets={"hard": "hard.jsonl"}), bench.folder)["files"] != sealed.files
+
+
+def test_a_set_that_grew_is_no_other_recipe_for_redistill():
+    before, now = ({"eval": {"eval": {"sets": {"hard": "hard.jsonl"}}, "files": {"hard.jsonl": content}}} for content in ("a", "b"))
+
+    assert essence(before) == essence(now)
 
 
 def test_an_evaluation_without_sets_decides_as_before_there_were_any(tmp_path):

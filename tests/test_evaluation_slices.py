@@ -74,6 +74,13 @@ def test_labels_that_are_equally_frequent_are_none_of_them_rare():
     assert slices.of_inputs([""] * 300, {"intent": [f"label {n % 10}" for n in range(300)]}) == {}
 
 
+def test_a_label_that_is_a_little_less_frequent_is_not_rare():
+    """60 rows where the mean is 96: under a tenth of all, but no rarity."""
+    column = [f"label {n % 9}" for n in range(900)] + ["less"] * 60
+
+    assert slices.of_inputs([""] * 960, {"": column}) == {}
+
+
 def test_labels_are_texts_or_the_closed_fields_of_objects():
     whole = labels.columns(["Refund ", "delivery"] * 20 + [None])
     fields = labels.columns([f'{{"intent": "{("a", "b")[n % 2]}", "order": {n}, "list": [1]}}' for n in range(40)] + ["no object", None])

@@ -28,7 +28,6 @@ def _without_rows(what: dict[str, Any]) -> dict[str, Any]:
         files.pop(name, None)
     if (prompts.get("synthesize") or {}).get("seeds") == AIMED:
         prompts["synthesize"] = {name: value for name, value in prompts["synthesize"].items() if name != "seeds"}
-        files.pop(AIMED, None)
     held_out = prompts.get("held_out")
     if isinstance(held_out, str):
         prompts["held_out"] = f"rows {files.pop(held_out, held_out)}"
