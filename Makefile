@@ -3,8 +3,8 @@
 # make check   what CI runs: ruff, mypy, tests
 PYTHON ?= python3
 BIN := .venv/bin
-# a file's tests stay in one process, as they share models and servers
-PYTEST := $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
+# two processes, as each may hold an engine; a file's tests stay in one, as they share models and servers
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 export OMP_WAIT_POLICY ?= PASSIVE  # threads that wait leave the core to others
 
 .PHONY: demo test check bench clean
