@@ -244,7 +244,7 @@ def test_a_new_run_goes_on_from_the_one_in_use_and_is_held_against_it_asking_onl
     run(dataclasses.replace(again, current=new.place))
 
     assert rows_of(again.place, "answers-current").keys() == rows_of(new.place, "answers-student").keys()
-    assert [Path(name).parent.parent.name for name in opened] == ["C"]
+    assert opened == []  # the same rows from the same start make the same student, whose answers B has
 
 
 def test_the_student_in_use_is_asked_with_the_template_that_it_was_trained_with(tmp_path):
