@@ -34,4 +34,6 @@ def test_help_loads_only_the_command_line_and_its_errors_of_our_own_modules():
     done = subprocess.run([sys.executable, "-c", PROGRAM, "--help"], capture_output=True, text=True, check=False)
     _, modules = json.loads(done.stderr)
 
-    assert {name for name in modules if name.startswith("synthdistill")} <= {f"synthdistill{part}" for part in ("", ".cli", ".verbs", ".errors")}
+    assert {name for name in modules if name.startswith("synthdistill")} <= {
+        f"synthdistill{part}" for part in ("", ".cli", ".verbs", ".errors")
+    }

@@ -229,7 +229,7 @@ def run(
     report["judge"] = heard.figures or None
     report["baselines"] = {name: {"reason": less.reason} for name in config.baselines}
     report["sets"] = {
-        each.name: each.shown(_on_set(each, by_system, config, prompts.slices, given, current, place))
+        each.name: each.shown(_on_set(each, by_system, config, prompts.slices, current, place))
         for each, by_system in zip(row_sets, in_sets, strict=True)
     }
     report["self_agreement"] = _self_agreement(itself, teacher_sampling)
@@ -366,17 +366,12 @@ def _ask_set(
 
 
 def _on_set(
-    each: RowSet,
-    by_system: Mapping[str, Asked],
-    config: Config,
-    slices: list[str],
-    given: metrics.Given,
-    current: Run | None,
-    place: Run,
+    each: RowSet, by_system: Mapping[str, Asked], config: Config, slices: list[str], current: Run | None, place: Run
 ) -> dict[str, Any]:
     """The comparison on the rows of a further file."""
     answers = {name: asked.by_prompt() for name, asked in by_system.items()}
     rows = HeldOut(each.prompts, answers["teacher"], each.left_out, 0)
+    given = measures.prepare(config.metrics, config.text_fields, each.prompts, place.base)
     return _compared(config, slices, rows, answers, given, {}, current, place)[0]
 
 
