@@ -38,6 +38,7 @@ from synthdistill import prompts as prompts_room
 from synthdistill import shards
 from synthdistill.evaluation import non_inferiority, report, sliced
 from synthdistill.evaluation.comparison import row
+from synthdistill.evaluation.metrics import Given
 from synthdistill.evaluation.statistics import STUDENT, TEACHER, Paired, bootstrap
 from synthdistill.manifest import Counts, open_stage
 from synthdistill.progress import Silent
@@ -183,8 +184,7 @@ def _found(prompts: list[Prompt], intents: list[str], student: Callable[[Prompt]
     names = ["exact_match", "agreement"]
     said = {each.id: draw.choice(intents) if draw.random() < 0.03 else each.reference for each in prompts}
     rows = [
-        row(each, {"teacher": said[each.id], "student": student(each), "base": None}, names, text_fields=frozenset(), slices=[])
-        for each in prompts
+        row(each, {"teacher": said[each.id], "student": student(each), "base": None}, names, given=Given(), slices=[]) for each in prompts
     ]
     cut = sliced.cut_up(prompts, rows, said)
     made = report.compared(cut.rows, names, score="exact_match", of="reference")

@@ -187,7 +187,9 @@ def _jsonl(path: Path, name: str) -> Iterator[Row]:
             try:
                 values = json.loads(text)
             except json.JSONDecodeError as error:
-                raise RecipeError(f"{place} is not JSON: {error.msg} at column {error.colno}", "Mend or remove that line") from error
+                raise RecipeError(
+                    f"{place} is not JSON: {error.msg} at column {len(text[: error.pos].rstrip()) + 1}", "Mend or remove that line"
+                ) from error
             except (ValueError, RecursionError) as error:  # a number of thousands of digits, a thousand brackets
                 raise RecipeError(f"{place} cannot be read as JSON: {error}", "Mend or remove that line") from error
             if not isinstance(values, dict):

@@ -39,6 +39,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(scope="module")
+def unsynced() -> Iterator[None]:
+    """No waiting for the disk, where a file's tests seal many files: whether one outlives a power cut is tested elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda handle: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     """The folder of public data sets that SYNTHDISTILL_DATA names; a variable that points nowhere is a failure, not a skip."""

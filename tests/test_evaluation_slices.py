@@ -1,8 +1,6 @@
 """Slices of inputs, the worst tenth, and slices that are found: on planted faults, and where there is nothing to find."""
 
-import os
 import random
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -20,7 +18,6 @@ from synthdistill.records import Prompt
 
 NAMES = ["exact_match", "agreement"]
 WHO = ["student", "teacher", "base"]
-CLINC = Path(os.environ.get("SYNTHDISTILL_DATA", "data")) / "clinc150" / "test.jsonl"
 KEPT = ["tell", "me", "about", "the", "thing", "that", "i", "want", "now", "please", "and", "thanks", "for", "it"]
 
 
@@ -246,14 +243,13 @@ def test_the_same_rows_in_another_order_give_the_same_slices():
     assert found(range(300)) == found(order) != []
 
 
-@pytest.mark.skipif(not CLINC.exists(), reason="CLINC150 is not here: SYNTHDISTILL_DATA names its folder")
 @pytest.mark.parametrize("seed", range(4))
-def test_on_clinc150_an_intent_that_is_confused_and_long_inputs_that_are_cut_are_among_the_first_three(seed):
+def test_on_clinc150_an_intent_that_is_confused_and_long_inputs_that_are_cut_are_among_the_first_three(seed, data):
     draw = random.Random(seed)
-    data = [msgspec.json.decode(line) for line in CLINC.read_bytes().splitlines()]
-    intents = sorted({each["label"] for each in data} - {"oos"})
+    rows = [msgspec.json.decode(line) for line in (data / "clinc150" / "test.jsonl").read_bytes().splitlines()]
+    intents = sorted({each["label"] for each in rows} - {"oos"})
     confused, other = draw.sample(intents, 2)
-    prompts = [prompt(n, each["text"], each["label"]) for n, each in enumerate(data) if each["label"] != "oos"]
+    prompts = [prompt(n, each["text"], each["label"]) for n, each in enumerate(rows) if each["label"] != "oos"]
     noise = [draw.random() < 0.03 for _ in prompts]
 
     def student(n, each):

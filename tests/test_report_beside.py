@@ -25,10 +25,7 @@ from synthdistill.runs import Run
 Change = Callable[[Completion, Prompt], Completion | None]
 
 
-@pytest.fixture(autouse=True)
-def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether a sealed file outlives a power cut is tested elsewhere."""
-    monkeypatch.setattr("os.fsync", lambda handle: None)
+pytestmark = pytest.mark.usefixtures("unsynced")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """The summary in Markdown and the JUnit file: read again by the parsers that others use."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as xml
@@ -40,12 +39,7 @@ SCHEMA: dict[str, tuple[set[str], set[str], set[str]]] = {
 """Element -> attributes it may have, those it must have, children: the schema that Jenkins, GitHub and GitLab read."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _no_waiting_for_the_disk() -> Iterator[None]:
-    """Whether a sealed file outlives a power cut is tested elsewhere."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("os.fsync", lambda handle: None)
-        yield
+pytestmark = pytest.mark.usefixtures("unsynced")
 
 
 @pytest.fixture(scope="module")
