@@ -1,8 +1,8 @@
 """Whether the student knows when it is right, and what a router makes of that: calibration and cascade, fitted on the validation split.
 
-    found = Fitted.of(report, rows, slices)               # of the rows on disk
-    report |= found.figures(retention=0.95)               # `calibration`, `cascade`, `cascade_chosen`
-    outputs += found.files(report, folder, models)        # calibration.json, cascade.json
+    report["calibration"] = calibrate(rows, slices)       # of the rows on disk
+    add_cascade(report, rows, retention=0.95)             # `cascade`, `cascade_chosen`
+    outputs += files(report, folder, retention=0.95)      # calibration.json, cascade.json
 
 The student learned nothing from validation rows but when to stop. Held-out rows are looked at last, and decide nothing.
 
